@@ -1,0 +1,87 @@
+# Needs Python 3.11 or newer, pip and make; everything else is installed into .venv.
+
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+DEMO_VENV := .venv-demo
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+COVERAGE_GATE := 85
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env test lint types core docs unit format demo bench clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(VENV)/.installed ## set up .venv with the pinned tools and the library itself
+
+# Nothing may be printed after pytest: its last line is the result.
+test: $(VENV)/.installed ## check everything: format, lint, types, core coverage, docs, tests
+	@echo "== ruff format";   $(BIN)/ruff format --check --quiet . || \
+		{ echo "run: make format"; exit 1; }
+	@echo "== ruff check";    $(BIN)/ruff check --quiet .
+	@echo "== mypy";          $(BIN)/mypy --no-error-summary
+	@echo "== basedpyright";  $(BIN)/basedpyright --pythonpath $(BIN)/python >$(VENV)/.pyright 2>&1 || \
+		{ cat $(VENV)/.pyright; exit 1; }
+	@echo "== core coverage"; $(BIN)/python tools/check_core_coverage.py
+	@echo "== docs";          $(MKDOCS)
+	@echo "== pytest";        $(PYTEST)
+
+MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+PYTEST = rm -f .coverage .coverage.*; \
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE_GATE) $(ARGS)
+
+lint: $(VENV)/.installed ## ruff: format and lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.installed ## mypy and pyright, both strict
+	@$(BIN)/mypy
+	@$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+core: $(VENV)/.installed ## each module of the protocol core against its own tests: 100 %
+	@$(BIN)/python tools/check_core_coverage.py
+
+docs: $(VENV)/.installed ## build the documentation into build/site
+	@$(MKDOCS)
+
+unit: $(VENV)/.installed ## pytest alone, without coverage; options in ARGS="-k name -x"
+	@$(BIN)/python -m pytest $(ARGS)
+
+format: $(VENV)/.installed ## format the code and fix what ruff can fix
+	@$(BIN)/ruff check --fix --quiet --exit-zero .
+	@$(BIN)/ruff format .
+
+demo: $(DEMO_VENV)/.installed ## see it work: hosts die, others take over
+	@$(DEMO_VENV)/bin/open-channel demo
+
+bench: $(VENV)/.installed ## run the benchmarks; options in ARGS
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+clean: ## remove what these targets have made
+	rm -rf $(VENV) $(DEMO_VENV) build .coverage .coverage.* .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+
+# The environment is made anew when the pins change, and the library is installed again (editable:
+# changes of its code need nothing) when its metadata do.
+$(VENV)/.pins: requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/it"; exit 1; }
+	@echo "== environment: $(VENV), $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.pins
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEMO_VENV)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/it"; exit 1; }
+	@echo "== environment: $(DEMO_VENV), $$($(PYTHON) --version)"
+	@rm -rf $(DEMO_VENV)
+	@$(PYTHON) -m venv $(DEMO_VENV)
+	@$(DEMO_VENV)/bin/python $(PIP_INSTALL) --editable '.[cli]'
+	@touch $@

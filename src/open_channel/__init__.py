@@ -1,0 +1,54 @@
+"""Open Channel: the processes of one machine talk to each other, with nothing installed and
+nothing started.
+
+Every process opens a channel by name; one of them hosts it inside itself, and when that one dies
+another takes over. This package is the asyncio API; ``open_channel.sync`` is the blocking one.
+"""
+
+from open_channel.channel.channel import Channel, open_channel
+from open_channel.channel.socket import ChannelSocket, Peer
+from open_channel.errors import (
+    ChannelClosed,
+    ChannelError,
+    ChannelForked,
+    ConnectTimeout,
+    DirectoryInsecure,
+    ForeignUser,
+    LocalProtocolError,
+    MessageTooLarge,
+    NameCollision,
+    NameInvalid,
+    OutboxFull,
+    PathTooLong,
+    ProtocolError,
+    Refused,
+    RemoteProtocolError,
+    VersionMismatch,
+    WaitTimeout,
+)
+from open_channel.protocol.limits import Limits
+
+__all__ = [
+    "Channel",
+    "ChannelClosed",
+    "ChannelError",
+    "ChannelForked",
+    "ChannelSocket",
+    "ConnectTimeout",
+    "DirectoryInsecure",
+    "ForeignUser",
+    "Limits",
+    "LocalProtocolError",
+    "MessageTooLarge",
+    "NameCollision",
+    "NameInvalid",
+    "OutboxFull",
+    "PathTooLong",
+    "Peer",
+    "ProtocolError",
+    "Refused",
+    "RemoteProtocolError",
+    "VersionMismatch",
+    "WaitTimeout",
+    "open_channel",
+]

@@ -1,0 +1,131 @@
+"""The listener service: the host's side, which gives each client's socket to the user's listener."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from open_channel.channel.socket import ChannelSocket, Peer
+from open_channel.errors import ChannelClosed
+from open_channel.io.host import Host
+from open_channel.io.lockfile import LockFile
+from open_channel.protocol.election import Record
+
+if TYPE_CHECKING:
+    from open_channel.io.guest import Guest
+    from open_channel.io.member import Member
+
+__all__ = ["SERVICE", "Listener", "ListenerHost"]
+
+_log = logging.getLogger("open_channel")
+
+SERVICE = "listener"
+
+Listener = Callable[[ChannelSocket], Awaitable[None] | None]
+"""Gets a socket for each client. A coroutine function's return closes the socket; a plain
+function's leaves it open for whoever the function gave it to."""
+
+_IN_HAND = 2.0  # seconds that listeners get to finish what they have in hand at a handover
+
+
+class ListenerHost:
+    """Hosts the listener service in one member whenever it wins the election."""
+
+    def __init__(self, member: Member, listener: Listener) -> None:
+        self._member = member
+        self._listener = listener
+        self._host: Host | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def hosting(self) -> bool:
+        """Whether this member hosts now."""
+        return self._host is not None and self._host.hosting
+
+    def start(self, lock: LockFile, epoch: int, temporary: str | None) -> bool:
+        """See ``ServiceHost``."""
+        self._host = Host.start(self._member, SERVICE, lock, epoch, temporary, self)
+        return self._host is not None
+
+    async def hand_over(self) -> None:
+        """Leave the hosting in order, if there is one."""
+        if self._host is not None:
+            await self._host.hand_over()
+
+    def step_down(self, reason: str) -> None:
+        """Leave the hosting at once, if there is one."""
+        if self._host is not None:
+            self._host.step_down(reason)
+        for task in self._tasks:
+            task.cancel()
+
+    def opened(self, guest: Guest) -> None:
+        """See ``Service``."""
+        conversation = _Conversation(self._member, guest)
+        task = asyncio.get_running_loop().create_task(self._listen(conversation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _listen(self, conversation: _Conversation) -> None:
+        socket = conversation.socket
+        try:
+            result = self._listener(socket)
+            if not inspect.isawaitable(result):
+                return
+            await result
+        except ChannelClosed as error:
+            if not conversation.over:
+                self._failed(conversation, error)
+        except Exception as error:  # whatever a user's listener raises
+            self._failed(conversation, error)
+        conversation.shut("its listener has returned")
+
+    def _failed(self, conversation: _Conversation, error: Exception) -> None:
+        name, pid = self._member.files.name, conversation.peer.pid
+        _log.error("%s: the listener failed with pid %d", name, pid, exc_info=error)
+
+    async def finish(self) -> None:
+        """See ``Service``."""
+        tasks = set(self._tasks) - {asyncio.current_task()}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=_IN_HAND)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_IN_HAND)
+
+
+class _Conversation:
+    """One client at this host: the owner of the listener's socket."""
+
+    def __init__(self, member: Member, guest: Guest) -> None:
+        self.name = member.files.name
+        self._guest = guest
+        self.over = False
+        self.peer = Peer(guest.peer.pid, guest.peer.uid, guest.member.hex())
+        self.socket = ChannelSocket(guest.io, self, drain=member.limits.drain, hosts=True)
+        guest.on_over = self._over
+
+    def _over(self) -> None:
+        self.over = True
+        self.socket._fail(ChannelClosed(name=self.name, reason="the client has gone"))
+
+    async def wait_connected(self) -> None:
+        """See ``SocketOwner``."""
+
+    def shut(self, reason: str) -> None:
+        """See ``SocketOwner``: end our stream; the client reads it and leaves."""
+        inbox = self._guest.io.session.inbox
+        inbox.in_hand = 0
+        if not self.over:
+            inbox.end_taken = True
+            inbox.messages.clear()
+            self._guest.finish()
+            self.socket._fail(ChannelClosed(name=self.name, reason=reason))
+
+    async def closed(self) -> None:
+        """See ``SocketOwner``."""

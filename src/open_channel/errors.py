@@ -1,0 +1,193 @@
+"""Every exception the library raises: one tree, with the facts as attributes.
+
+    ChannelError
+    ├── NameInvalid (ValueError)            the channel's name cannot be used
+    ├── NameCollision (ValueError)          two names share one short file name
+    ├── DirectoryInsecure (PermissionError) the directory is not ours alone
+    ├── PathTooLong (ValueError)            the socket's path does not fit a sun_path
+    ├── ConnectTimeout (TimeoutError)       nobody answered in time
+    ├── WaitTimeout (TimeoutError)          a blocking call's own timeout passed
+    ├── ChannelClosed (ConnectionError)     used after it was closed, here or by the other side
+    ├── ChannelForked (ConnectionError)     an asyncio channel used in a forked child
+    ├── Refused (ConnectionError)           the host said no
+    │   ├── ForeignUser (PermissionError)   the other side runs as another user
+    │   └── VersionMismatch                 the other side speaks another protocol version
+    ├── MessageTooLarge (ValueError)        one message is over its cap
+    ├── OutboxFull (BufferError)            more is unacknowledged than the outbox holds
+    └── ProtocolError                       the rules of the wire were broken
+        ├── LocalProtocolError              ... by this side: a bug of this library
+        └── RemoteProtocolError             ... by the other side
+
+The attributes of an exception are the facts its message is made of; they survive pickling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "ChannelClosed",
+    "ChannelError",
+    "ChannelForked",
+    "ConnectTimeout",
+    "DirectoryInsecure",
+    "ForeignUser",
+    "LocalProtocolError",
+    "MessageTooLarge",
+    "NameCollision",
+    "NameInvalid",
+    "OutboxFull",
+    "PathTooLong",
+    "ProtocolError",
+    "Refused",
+    "RemoteProtocolError",
+    "VersionMismatch",
+    "WaitTimeout",
+]
+
+
+class ChannelError(Exception):
+    """The base of every error of this library; the facts are its attributes."""
+
+    text: ClassVar[str] = "{reason}"
+
+    def __init__(self, **facts: Any) -> None:
+        self.__dict__.update(facts)
+        super().__init__(self.text.format_map(facts))
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), dict(self.__dict__))
+
+
+def _rebuild(kind: type[ChannelError], facts: dict[str, Any]) -> ChannelError:
+    return kind(**facts)
+
+
+class NameInvalid(ChannelError, ValueError):
+    """The name cannot name a channel; raised by ``open_channel()``."""
+
+    text = "channel name {name!r} is not valid: {reason}"
+    name: object
+    reason: str
+
+
+class NameCollision(ChannelError, ValueError):
+    """Two names share one short file name; raised when the channel connects."""
+
+    text = "channel names {name!r} and {other!r} share the file name {path}: rename one of them"
+    name: str
+    other: str
+    path: str
+
+
+class DirectoryInsecure(ChannelError, PermissionError):
+    """The directory is not ours alone (owner, mode, a link, not a directory)."""
+
+    text = "channel directory {path} cannot be used: {reason}"
+    path: str
+    reason: str
+
+
+class PathTooLong(ChannelError, ValueError):
+    """A socket in this directory would not fit the kernel's ``sun_path``."""
+
+    text = (
+        "socket path {path} takes {length} bytes and this system allows {limit}: "
+        "choose a shorter directory with $OPEN_CHANNEL_DIR"
+    )
+    path: str
+    length: int
+    limit: int
+
+
+class ConnectTimeout(ChannelError, TimeoutError):
+    """Nobody welcomed us in time; ``last`` says what was tried last and how it failed."""
+
+    text = "channel {name!r}: not connected after {timeout} s; {last}"
+    name: str
+    timeout: float
+    last: str
+
+
+class WaitTimeout(ChannelError, TimeoutError):
+    """The timeout given to a blocking call passed first; nothing is lost by it."""
+
+    text = "{what}: nothing within {timeout} s"
+    what: str
+    timeout: float
+
+
+class ChannelClosed(ChannelError, ConnectionError):
+    """Used after it was closed; ``reason`` says by whom."""
+
+    text = "channel {name!r} is closed: {reason}"
+    name: str
+    reason: str
+
+
+class ChannelForked(ChannelError, ConnectionError):
+    """An asyncio channel of the parent was used in a forked child: open a new one there."""
+
+    text = (
+        "channel {name!r} was opened in process {owner} and cannot be used in its forked child: "
+        "open the channel again in the child"
+    )
+    name: str
+    owner: int
+
+
+class Refused(ChannelError, ConnectionError):
+    """The host of the channel refused this process."""
+
+    text = "channel {name!r}: refused: {reason}"
+    name: str
+    reason: str
+
+
+class ForeignUser(Refused, PermissionError):
+    """The process at the other end runs as another user."""
+
+    text = "channel {name!r}: the other side runs as user {theirs}, this one as {ours}"
+    ours: int
+    theirs: int
+
+
+class VersionMismatch(Refused):
+    """The process at the other end speaks another version of the protocol."""
+
+    text = "channel {name!r}: the other side speaks protocol {theirs}, this one {ours}"
+    ours: int
+    theirs: int
+
+
+class MessageTooLarge(ChannelError, ValueError):
+    """One message is larger than a message may be; raised by ``write()``, nothing is queued."""
+
+    text = "a message of {size} bytes is over the limit of {limit}"
+    size: int
+    limit: int
+
+
+class OutboxFull(ChannelError, BufferError):
+    """More bytes wait for acknowledgement than the outbox may hold; nothing is queued."""
+
+    text = "the outbox holds {size} unacknowledged bytes of at most {limit}: use drain()"
+    size: int
+    limit: int
+
+
+class ProtocolError(ChannelError):
+    """The rules of the wire were broken; the connection ends."""
+
+    reason: str
+
+
+class LocalProtocolError(ProtocolError):
+    """This side tried to break the rules: a bug in this library."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side broke the rules: garbage, an over-long frame, a frame out of place."""

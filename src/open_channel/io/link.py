@@ -1,0 +1,283 @@
+"""The link: a member's session with whoever hosts a service, through all its hosts.
+
+It finds the host, hosts itself where there is none (and this member can), shakes hands, watches
+the host, and begins again when the connection is lost. All retrying of the library happens in the
+loop of ``Link.run()``; what to do next is the election's decision (``protocol.election``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from open_channel.errors import ChannelError, ConnectTimeout, NameCollision
+from open_channel.io.dialer import Dialer
+from open_channel.io.directory import secure
+from open_channel.io.lockfile import LockFile, read_file
+from open_channel.io.session_io import SessionIO
+from open_channel.protocol.control import Welcome
+from open_channel.protocol.election import (
+    Depose,
+    Dial,
+    Election,
+    Host,
+    LockState,
+    Record,
+    View,
+    Wait,
+    decode_record,
+)
+from open_channel.protocol.heartbeat import Verdict, Watchdog
+from open_channel.protocol.session import Session
+
+if TYPE_CHECKING:
+    from open_channel.io.directory import ChannelFiles
+    from open_channel.io.member import Member
+
+__all__ = ["Link", "LinkOwner", "ServiceHost"]
+
+_log = logging.getLogger("open_channel")
+
+
+class LinkOwner(Protocol):
+    """Who is told how the link fares."""
+
+    def link_connected(self, welcome: Welcome, uid: int) -> None:
+        """A host has welcomed us."""
+
+    def link_lost(self, reason: str) -> None:
+        """The connection is gone; the link looks for a host again."""
+
+    def link_ended(self, error: ChannelError | None) -> None:
+        """The link will not connect again: it failed, or (None) the host's side ended it."""
+
+
+class ServiceHost(Protocol):
+    """Hosts the service in this member when the election is won."""
+
+    @property
+    def hosting(self) -> bool:
+        """Whether it does now."""
+        ...
+
+    def start(self, lock: LockFile, epoch: int, temporary: str | None) -> bool:
+        """Host: the lock is held; ``temporary`` is the path it is to be renamed from, if any.
+
+        Returns False when it came to nothing, with the lock released.
+        """
+        ...
+
+
+class Link:
+    """One member's connection to one service."""
+
+    def __init__(
+        self,
+        member: Member,
+        service: str,
+        owner: LinkOwner,
+        host: ServiceHost | None,
+        timeout: float | None,
+    ) -> None:
+        self._member = member
+        self._files: ChannelFiles = member.files
+        self._service = service
+        self._owner = owner
+        self._host = host
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+        self._election = Election(member.limits.timeout)
+        self._counter = 0
+        self._last = "nothing was tried yet"
+        self._dialer: Dialer | None = None
+        self._lost: asyncio.Future[str] | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.session = Session(member.limits, hosts=False)
+        self.io = SessionIO(self.session, self._loop, self)
+        self.ended = False
+
+    def start(self) -> None:
+        """Begin to look for the host."""
+        if self._timeout is not None:
+            self._expiry = self._loop.call_later(self._timeout, self._expire)
+        self._task = self._loop.create_task(self._run())
+
+    def _expire(self) -> None:
+        self._end(
+            ConnectTimeout(name=self._files.name, timeout=self._timeout, last=self._last),
+        )
+
+    async def _run(self) -> None:
+        try:
+            while not self.ended:
+                await self._advance()
+        except ChannelError as error:
+            self._end(error)
+        except OSError as error:
+            _log.exception("%s: cannot go on", self._files.name)
+            failure = ChannelError(reason=f"channel {self._files.name!r}: {error}")
+            failure.__cause__ = error
+            self._end(failure)
+
+    async def _advance(self) -> None:
+        view, lock = self._look()
+        action = self._election.decide(view, self._loop.time(), random.random())  # noqa: S311
+        match action:
+            case Host(epoch):
+                assert lock is not None and self._host is not None
+                if not self._host.start(lock, epoch, None):
+                    await asyncio.sleep(0)
+            case Dial(record):
+                await self._dial(record)
+            case Wait(delay, reason):
+                self._last = reason
+                await asyncio.sleep(delay)
+            case Depose(file, epoch):
+                self._depose(file, epoch)
+
+    # --- the lock file ---------------------------------------------------------------------
+
+    def _look(self) -> tuple[View, LockFile | None]:
+        path = self._files.lock(self._service[0])
+        lock = None
+        state = LockState.BARRED
+        if self._host is not None:
+            state = LockState.BUSY
+            if not self._host.hosting:
+                lock = self._acquire(path)
+                state = LockState.WON if lock else LockState.BUSY
+        content, file, pulse = read_file(path)
+        record = decode_record(content)
+        if record is not None and record.name != self._files.name:
+            if lock is not None:
+                lock.release()
+            raise NameCollision(name=self._files.name, other=record.name, path=path)
+        return View(state, file, record, pulse), lock
+
+    def _acquire(self, path: str) -> LockFile | None:
+        try:
+            return LockFile.acquire(path)
+        except FileNotFoundError:  # somebody has deleted the directory
+            secure(self._files.directory)
+            return LockFile.acquire(path)
+
+    def _depose(self, file: tuple[int, int], epoch: int) -> None:
+        assert self._host is not None
+        path = self._files.lock(self._service[0])
+        temporary = self._files.temporary()
+        lock = LockFile.create(temporary, path)
+        if read_file(path)[1] != file:
+            lock.release()
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            return
+        _log.info("%s: its host shows no sign of life and is deposed", self._files.name)
+        self._host.start(lock, epoch, temporary)
+
+    # --- a connection ----------------------------------------------------------------------
+
+    async def _dial(self, record: Record) -> None:
+        self._member.presence.assure()
+        self._counter += 1
+        dialer = self._dialer = Dialer(self._member, self.io, self._service, self._counter, record)
+        watchdog = Watchdog(
+            self._member.limits.heartbeat, self._member.limits.timeout, self._loop.time()
+        )
+        self._arm(dialer, watchdog)
+        try:
+            welcome = await dialer.dial()
+            if welcome is None:
+                self._last = f"its host, pid {record.pid}, {dialer.reason}"
+                self._election.failed(record)
+                return
+            self._connected(welcome, dialer.peer_uid)
+            reason = await dialer.closed
+        finally:
+            self._disarm()
+            dialer.abort("the link moves on")
+        if not self.ended:
+            _log.info("%s: lost the host, pid %d: %s", self._files.name, welcome.pid, reason)
+            self._owner.link_lost(reason)
+
+    def _connected(self, welcome: Welcome, uid: int) -> None:
+        self._election.connected()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        _log.info(
+            "%s: connected to pid %d, epoch %d%s",
+            self._files.name,
+            welcome.pid,
+            welcome.epoch,
+            ", resumed" if welcome.resumed else "",
+        )
+        self._owner.link_connected(welcome, uid)
+
+    # --- the watchdog ----------------------------------------------------------------------
+
+    def _arm(self, dialer: Dialer, watchdog: Watchdog) -> None:
+        self._watch = self._loop.call_at(watchdog.deadline, self._check, dialer, watchdog)
+
+    def _disarm(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _check(self, dialer: Dialer, watchdog: Watchdog) -> None:
+        verdict = watchdog.check(self._loop.time(), dialer.reads, self._pulse)
+        if verdict is Verdict.HUNG:
+            silent = self._loop.time() - watchdog.since
+            self._election.hung(dialer.record.hosting)
+            dialer.abort(f"silent and without a pulse for {silent:.1f} s")
+            return
+        if verdict is Verdict.BUSY and not dialer.welcomed:
+            self._last = f"its host, pid {dialer.record.pid}, lives, but its event loop is busy"
+        self._arm(dialer, watchdog)
+
+    def _pulse(self) -> int | None:
+        return read_file(self._files.lock(self._service[0]))[2]
+
+    # --- the session's keeper --------------------------------------------------------------
+
+    def session_lost(self, reason: str) -> None:
+        """See ``SessionKeeper``."""
+        assert self._dialer is not None
+        self._dialer.lost(reason)
+
+    def session_left(self) -> None:
+        """See ``SessionKeeper``: the host hands over; its lock is free already."""
+        assert self._dialer is not None
+        self._dialer.abort("the host hands over")
+
+    def session_ended(self) -> None:
+        """See ``SessionKeeper``: the host's side has closed this session, and means it."""
+        self._end(None)
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def _end(self, error: ChannelError | None) -> None:
+        if self.ended:
+            return
+        self.close()
+        self._owner.link_ended(error)
+
+    def close(self) -> None:
+        """Say goodbye, close, and never connect again; again is harmless."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._disarm()
+        if self._dialer is not None:
+            self._dialer.say_goodbye()
+        self.io.over()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()

@@ -1,0 +1,108 @@
+"""Presence: a file for each member, locked for as long as the member lives.
+
+A member is dead when its lock is free; nothing else proves it (a process id may be reused, and
+means nothing in another pid namespace). The file is made and locked under a temporary name, so
+whoever sees it under its own name sees it locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+
+import msgspec
+
+from open_channel.io.directory import ChannelFiles
+from open_channel.io.lockfile import LockFile, is_locked, read_file
+
+__all__ = ["MemberRecord", "Presence", "is_present", "list_members", "remove_dead"]
+
+_LEFTOVER = 60.0  # seconds after which a file under a temporary name belongs to nobody alive
+
+
+class MemberRecord(msgspec.Struct, frozen=True):
+    """What a member publishes of itself."""
+
+    name: str
+    member: str
+    pid: int
+    since: float
+    """When it opened the channel, in seconds since 1970."""
+    listens: bool
+    """Whether it can host the listener service."""
+
+
+class Presence:
+    """This member's own file."""
+
+    __slots__ = ("_files", "_lock", "_record")
+
+    def __init__(self, files: ChannelFiles, record: MemberRecord) -> None:
+        self._files = files
+        self._record = record
+        self._lock: LockFile | None = None
+
+    def assure(self) -> None:
+        """Make the file, or make it again where something has deleted it."""
+        if self._lock is not None:
+            if self._lock.holds():
+                return
+            self._lock.release()
+        temporary = self._files.temporary()
+        lock = LockFile.create(temporary, self._files.presence(self._record.member))
+        lock.write(msgspec.json.encode(self._record) + b"\n")
+        lock.rename(temporary)
+        self._lock = lock
+
+    def leave(self) -> None:
+        """The member leaves; again is harmless."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(lock.path)
+            lock.release()
+
+
+def is_present(files: ChannelFiles, member: bytes) -> bool:
+    """Whether a member lives and has not left."""
+    return is_locked(files.presence(member.hex()))
+
+
+def list_members(files: ChannelFiles) -> list[MemberRecord]:
+    """The living members, the oldest first."""
+    prefix = f"{files.key}.m."
+    members: list[MemberRecord] = []
+    for entry in _names(files.directory):
+        path = files.path(entry)
+        if entry.startswith(prefix) and is_locked(path):
+            with contextlib.suppress(msgspec.DecodeError):
+                members.append(msgspec.json.decode(read_file(path)[0], type=MemberRecord))
+    return sorted(members, key=lambda member: (member.since, member.member))
+
+
+def remove_dead(files: ChannelFiles) -> int:
+    """Delete what dead members of this channel left; returns how many files that were."""
+    removed = 0
+    for entry in _names(files.directory):
+        path = files.path(entry)
+        dead = entry.startswith(f"{files.key}.m.") and not is_locked(path)
+        if dead or (entry.startswith(f"{files.key}.t.") and _is_leftover(path)):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+                removed += 1
+    return removed
+
+
+def _is_leftover(path: str) -> bool:
+    try:
+        return time.time() - os.stat(path).st_mtime > _LEFTOVER and not is_locked(path)
+    except OSError:
+        return False
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []

@@ -1,0 +1,158 @@
+"""A session on an event loop: when its frames are written, and who is told what came.
+
+Writes gather until the turn of the loop ends, or until the reader is about to wait; then all of
+them, and the acknowledgement of what was consumed, leave as one write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.frames import Frame, Kind
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from open_channel.io.wire import Wire
+    from open_channel.protocol.session import Session
+
+__all__ = ["SessionIO", "SessionKeeper", "SessionUser"]
+
+_CHUNK = 256 * 1024  # bytes handed to the transport at a time
+
+# Plain ints: these are compared for every frame.
+_MESSAGES, _END, _ACK, _PING, _GOODBYE = map(
+    int, (Kind.MESSAGES, Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE)
+)
+
+
+class SessionUser(Protocol):
+    """Who reads and writes messages: a socket."""
+
+    def readable(self) -> None:
+        """There is something to take, or there never will be again."""
+
+    def progressed(self) -> None:
+        """The other side has consumed something, or never will again."""
+
+
+class SessionKeeper(Protocol):
+    """Who makes connections for the session: the link, or the host."""
+
+    def session_lost(self, reason: str) -> None:
+        """The connection is gone."""
+
+    def session_left(self) -> None:
+        """The other side said goodbye."""
+
+    def session_ended(self) -> None:
+        """The other side's stream has ended: nothing follows what has arrived."""
+
+
+class SessionIO:
+    """Joins a session with the wire it has at the moment, if any."""
+
+    __slots__ = ("_keeper", "_loop", "fence", "scheduled", "session", "user", "wire")
+
+    def __init__(
+        self,
+        session: Session,
+        loop: asyncio.AbstractEventLoop,
+        keeper: SessionKeeper,
+        fence: Callable[[], bool] | None = None,
+    ) -> None:
+        self.session = session
+        self._loop = loop
+        self._keeper = keeper
+        self.fence = fence
+        """On the host's side: whether this hosting still holds; nothing moves when not."""
+        self.user: SessionUser | None = None
+        self.wire: Wire | None = None
+        self.scheduled = False
+        """Whether a flush will come at the end of this turn of the loop."""
+
+    def attach(self, wire: Wire) -> None:
+        """The session has a connection, on which the handshake is done."""
+        self.wire = wire
+        wire.owner = self
+        self.flush()
+        if self.user is not None:
+            self.user.progressed()
+
+    def detach(self) -> Wire | None:
+        """Take the connection away; it tells us nothing any more."""
+        wire, self.wire = self.wire, None
+        if wire is not None:
+            self.session.lost()
+        return wire
+
+    def schedule(self) -> None:
+        """Flush at the end of this turn of the loop."""
+        if not self.scheduled:
+            self.scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what may leave now."""
+        self.scheduled = False
+        wire = self.wire
+        if wire is None or wire.paused or (self.fence is not None and not self.fence()):
+            return
+        session = self.session
+        while parts := session.transmit(_CHUNK):
+            wire.write(parts)
+            if wire.paused or not session.outbox.sendable:
+                return
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        """See ``WireOwner``."""
+        if self.fence is not None and not self.fence():
+            return
+        session = self.session
+        arrived = acknowledged = ended = left = False
+        for frame in frames:
+            kind = frame.kind
+            if kind == _MESSAGES:
+                session.inbox.receive(frame)
+                arrived = True
+            elif kind == _ACK:
+                session.outbox.acknowledge(frame.number)
+                acknowledged = True
+            elif kind == _END:
+                session.inbox.receive(frame)
+                ended = True
+            elif kind == _GOODBYE:
+                left = True
+            elif kind != _PING:
+                raise RemoteProtocolError(reason=f"{Kind(kind).name} on an open connection")
+        user = self.user
+        if acknowledged:
+            if session.outbox.sendable:
+                self.flush()
+            if user is not None:
+                user.progressed()
+        if ended:
+            self._keeper.session_ended()
+        if (arrived or ended) and user is not None:
+            user.readable()
+        if left:
+            self._keeper.session_left()
+
+    def writable(self) -> None:
+        """See ``WireOwner``."""
+        self.flush()
+
+    def wire_lost(self, reason: str) -> None:
+        """See ``WireOwner``."""
+        if self.detach() is not None:
+            self._keeper.session_lost(reason)
+
+    def over(self) -> None:
+        """Close the session and wake whoever waits on it."""
+        self.wire = None
+        self.session.close()
+        if self.user is not None:
+            self.user.readable()
+            self.user.progressed()

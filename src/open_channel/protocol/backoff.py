@@ -1,0 +1,31 @@
+"""The delays between tries: the only place that knows how retries are spaced.
+
+Retries happen only while something is wrong (nobody hosts, the dead host's lock is not free yet, a
+backlog is full). The first come quickly, since the kernel needs a fraction of a millisecond, at
+worst a few, to release what a dead process held; then they double.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Backoff"]
+
+
+class Backoff:
+    """0.2 ms, 0.4 ms, ... up to ``cap`` seconds, each spread by half to part the many."""
+
+    __slots__ = ("_cap", "_delay", "_first")
+
+    def __init__(self, first: float = 0.0002, cap: float = 0.1) -> None:
+        self._first = first
+        self._cap = cap
+        self._delay = first
+
+    def next(self, chance: float) -> float:
+        """The next delay in seconds; ``chance`` is a random number from 0 to 1."""
+        delay = self._delay * (0.5 + chance)
+        self._delay = min(self._cap, self._delay * 2)
+        return delay
+
+    def reset(self) -> None:
+        """Things went well: begin anew."""
+        self._delay = self._first

@@ -1,0 +1,167 @@
+"""Frames: what travels on a connection, and the incremental decoder that finds them in bytes.
+
+A frame is a header of sixteen bytes and a payload. Both ends run on one machine, so integers are
+in that machine's byte order.
+
+    length u32 | kind u8 | flags u8 | (2 zero bytes) | number u64 | payload (length bytes)
+
+What ``number`` and the payload mean depends on the kind:
+
+    kind      number                     payload
+    HELLO     magic and version          a control message (``protocol.control``)
+    WELCOME   magic and version          a control message
+    REFUSAL   magic and version          a control message
+    MESSAGES  how many it holds, > 0     a batch (``protocol.batches``)
+    END       1                          empty: the sender's stream ends here
+    ACK       messages consumed so far   empty
+    PING      0                          empty
+    GOODBYE   0                          empty: this connection ends, and why does not matter
+
+The header's layout and the three handshake kinds never change, so that two versions can tell each
+other that they are two.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from open_channel.errors import RemoteProtocolError
+
+__all__ = [
+    "HANDSHAKE_LIMIT",
+    "HEADER",
+    "MAGIC",
+    "REDELIVERED",
+    "VERSION",
+    "Decoder",
+    "Frame",
+    "Kind",
+    "encode",
+    "header",
+]
+
+VERSION = 1
+MAGIC = int.from_bytes(b"OpenCh", "big") << 16
+HEADER = struct.Struct("=IBBxxQ")
+HANDSHAKE_LIMIT = 64 * 1024  # bytes of payload before a connection is welcomed
+REDELIVERED = 0x01  # flag of MESSAGES: an earlier host may have handled these
+
+_FIRST_BUFFER = 8 * 1024  # an idle connection holds no more than this
+_LAST_BUFFER = 256 * 1024  # a busy one reads this much with one system call
+
+
+class Kind(IntEnum):
+    """The kinds of frames."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSAL = 3
+    MESSAGES = 4
+    END = 5
+    ACK = 6
+    PING = 7
+    GOODBYE = 8
+
+
+class Frame(NamedTuple):
+    """One frame; the payload is a view of the decoder's buffer, valid until it reads again."""
+
+    kind: int
+    flags: int
+    number: int
+    payload: memoryview
+
+
+_MESSAGES = int(Kind.MESSAGES)  # a plain int: the decoder compares it for every frame
+_KINDS = frozenset(Kind)
+_EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE})
+_HANDSHAKE = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSAL})
+
+
+def header(kind: int, length: int, number: int, flags: int = 0) -> bytes:
+    """The sixteen bytes that go before a payload of ``length`` bytes."""
+    return HEADER.pack(length, kind, flags, number)
+
+
+def encode(kind: int, number: int = 0, payload: bytes = b"", flags: int = 0) -> bytes:
+    """A whole frame as bytes."""
+    return HEADER.pack(len(payload), kind, flags, number) + payload
+
+
+class Decoder:
+    """Finds frames in bytes that arrive in pieces, in place, with no copy of a payload.
+
+    It owns the receive buffer: ``get_buffer()`` lends the room to read into, ``received(n)`` says
+    that ``n`` bytes came and returns the frames that are complete. Their payloads are views into
+    the buffer and must be used before the next ``get_buffer()``. A frame larger than the buffer
+    gets one of its own, once its length has been found to be within ``limit``.
+    """
+
+    __slots__ = ("_end", "_size", "_start", "_view", "limit")
+
+    def __init__(self, limit: int = HANDSHAKE_LIMIT) -> None:
+        self.limit = limit
+        """The largest payload accepted, in bytes; checked before anything is allocated."""
+        self._size = _FIRST_BUFFER  # of the buffer that serves frames of ordinary size
+        self._start = self._end = 0
+        self._renew(self._size)
+
+    def get_buffer(self) -> memoryview:
+        """The room for the next read; never empty."""
+        start, end = self._start, self._end
+        if start == end:
+            if len(self._view) != self._size:
+                self._renew(self._size)
+            self._start = self._end = 0
+            return self._view
+        need = HEADER.size
+        if end - start >= need:
+            need += HEADER.unpack_from(self._view, start)[0]
+        if start + max(need, self._size // 2) > len(self._view):
+            rest = self._view[start:end]
+            if need > len(self._view):
+                self._renew(need)
+            self._view[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        return self._view[self._end :]
+
+    def _renew(self, size: int) -> None:
+        self._view = memoryview(bytearray(size))
+
+    def received(self, count: int) -> list[Frame]:
+        """Say that ``count`` bytes were read into the room; return the complete frames.
+
+        Raises RemoteProtocolError when the bytes cannot be a frame. Nothing that follows on this
+        connection means anything then: close it.
+        """
+        if count >= self._size - HEADER.size and self._size < _LAST_BUFFER:
+            self._size *= 2
+        end = self._end = self._end + count
+        position = self._start
+        view = self._view
+        frames: list[Frame] = []
+        while end - position >= HEADER.size:
+            length, kind, flags, number = HEADER.unpack_from(view, position)
+            body = position + HEADER.size
+            if kind != _MESSAGES or length > self.limit:
+                self._check(length, kind, number)
+            if body + length > end:
+                break
+            position = body + length
+            frames.append(Frame(kind, flags, number, view[body:position]))
+        self._start = position
+        return frames
+
+    def _check(self, length: int, kind: int, number: int) -> None:
+        if kind not in _KINDS:
+            raise RemoteProtocolError(reason=f"frame of unknown kind {kind}")
+        if length > (HANDSHAKE_LIMIT if kind in _HANDSHAKE else self.limit):
+            raise RemoteProtocolError(
+                reason=f"{Kind(kind).name} of {length} bytes, over the limit of {self.limit}"
+            )
+        if kind in _EMPTY and length:
+            raise RemoteProtocolError(reason=f"{Kind(kind).name} with {length} bytes of payload")
+        if kind in _HANDSHAKE and number & ~0xFFFF != MAGIC:
+            raise RemoteProtocolError(reason=f"{Kind(kind).name} without the magic number")

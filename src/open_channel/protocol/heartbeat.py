@@ -1,0 +1,69 @@
+"""Liveness: when a silent host is busy, and when it is hung.
+
+A host says something at least once in an interval. A member that hears nothing looks at the
+host's *pulse*, a number that a second thread of the hosting process raises in the same rhythm: a
+process that is stopped, or whose interpreter is held by a C call, shows neither; one whose event
+loop is merely busy shows a pulse. And a member that was itself stopped or busy hears nothing
+either, so a check that comes late begins anew.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Verdict", "Watchdog"]
+
+
+class Verdict(Enum):
+    """What a member thinks of its host."""
+
+    WELL = "well"
+    BUSY = "busy"
+    SILENT = "silent"
+    HUNG = "hung"
+
+
+class Watchdog:
+    """Watches one host; ``check()`` is to be called when ``deadline`` has come."""
+
+    __slots__ = ("_activity", "_interval", "_pulse", "_since", "_timeout", "deadline")
+
+    def __init__(self, interval: float, timeout: float, now: float) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self._activity = -1
+        self._pulse: int | None = None
+        self._since = now
+        self.deadline = now + interval
+        """When to check next, in seconds of the caller's clock."""
+
+    @property
+    def since(self) -> float:
+        """When the host last gave a sign of life."""
+        return self._since
+
+    def check(self, now: float, activity: int, pulse: Callable[[], int | None]) -> Verdict:
+        """Judge: ``activity`` is any number that changes with what is heard.
+
+        ``pulse`` is only called when nothing was heard; it returns None where there is none to
+        be seen.
+        """
+        late = now - self.deadline > self._interval / 2
+        self.deadline = now + self._interval
+        if late or activity != self._activity:
+            self._activity = activity
+            self._pulse = None
+            self._since = now
+            return Verdict.WELL
+        seen = pulse()
+        if seen is not None and seen != self._pulse:
+            first = self._pulse is None
+            self._pulse = seen
+            if not first:
+                self._since = now
+                return Verdict.BUSY
+        return Verdict.HUNG if now - self._since >= self._timeout else Verdict.SILENT

@@ -1,0 +1,111 @@
+"""The receiving direction of a session: what has arrived and is not consumed yet.
+
+A message is *received* when its frame is complete, *taken* when the user gets it, and *consumed*
+when it counts as done. Where the user's coming back for the next message is what makes one done
+(the listener's side), the message taken last is in hand until then.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.batches import OVERHEAD, unpack
+from open_channel.protocol.frames import REDELIVERED, Frame, Kind
+
+if TYPE_CHECKING:
+    from open_channel.protocol.limits import Limits
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """What was received and is not consumed yet; ``messages`` is for the user's side to take."""
+
+    __slots__ = (
+        "_acked",
+        "_marked",
+        "_unacked",
+        "_unacked_size",
+        "_window",
+        "end_taken",
+        "ended",
+        "in_hand",
+        "messages",
+        "received",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self.messages: deque[bytes] = deque()
+        self.received = 0
+        """How much has arrived of the present hosting; the end counts as one."""
+        self.ended = False
+        """Whether the end has arrived: nothing follows what is here."""
+        self.end_taken = False
+        """Whether the user has seen the end."""
+        self.in_hand = 0
+        """1 while the message taken last is not done; the user's side keeps it."""
+        self._window = limits.window
+        self._marked = 0  # how many of the first messages of this hosting are redelivered
+        self._acked = 0
+        self._unacked: deque[tuple[int, int]] = deque()  # (number, size) of batches
+        self._unacked_size = 0
+
+    def receive(self, frame: Frame) -> None:
+        """Take in a MESSAGES or END frame.
+
+        Raises RemoteProtocolError when it is malformed, exceeds the window or follows the end.
+        """
+        if self.ended:
+            raise RemoteProtocolError(reason=f"{Kind(frame.kind).name} after the end")
+        if frame.kind == Kind.END:
+            self.ended = True
+            self.received += 1
+            return
+        size = len(frame.payload)
+        if self._unacked and self._unacked_size + size > self._window + OVERHEAD:
+            raise RemoteProtocolError(
+                reason=f"{self._unacked_size + size} bytes in flight of {self._window} allowed"
+            )
+        self.messages += unpack(frame.payload, frame.number)
+        self.received += frame.number
+        if frame.flags & REDELIVERED:
+            self._marked = self.received
+        self._unacked.append((self.received, size))
+        self._unacked_size += size
+
+    @property
+    def consumed(self) -> int:
+        """How many messages of the present hosting are done."""
+        waiting = len(self.messages) + self.in_hand + (self.ended and not self.end_taken)
+        # What is left of an earlier hosting comes first and counts for nothing here.
+        return max(0, self.received - waiting)
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether an earlier host may have handled the message that was taken last."""
+        taken = self.received - len(self.messages) - (self.ended and not self.end_taken)
+        return 0 < taken <= self._marked
+
+    def acknowledged(self, number: int) -> None:
+        """An acknowledgement of ``number`` messages leaves: the other side may send more."""
+        self._acked = number
+        unacked = self._unacked
+        while unacked and unacked[0][0] <= number:
+            self._unacked_size -= unacked.popleft()[1]
+
+    @property
+    def acked(self) -> int:
+        """The number acknowledged last."""
+        return self._acked
+
+    def resume(self) -> None:
+        """The same hosting again: the last acknowledgement may have been lost, so repeat it."""
+        self._acked = 0
+
+    def restart(self) -> None:
+        """Another hosting counts from zero; what has arrived stays to be taken."""
+        self.received = self._acked = self._marked = 0
+        self._unacked.clear()
+        self._unacked_size = 0

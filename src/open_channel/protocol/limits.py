@@ -1,0 +1,52 @@
+"""The bounds of a channel, in one place: each with its default and its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
+
+__all__ = ["Limits"]
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one channel; the same for all its members, or the smaller of two holds.
+
+    Sizes are bytes, times are seconds. A message counts with its own size and four bytes.
+    """
+
+    max_message: int = 64 * _MIB
+    """The largest message; a larger one raises MessageTooLarge when it is written."""
+
+    window: int = 4 * _MIB
+    """How much one side may have sent that the other has not consumed yet. It bounds what a
+    receiver keeps, so nobody ever has to stop reading. One larger message may travel alone."""
+
+    drain: int = 16 * _MIB
+    """``drain()`` waits while the outbox holds more than this."""
+
+    outbox: int = 256 * _MIB
+    """``write()`` raises OutboxFull rather than hold more than this unacknowledged."""
+
+    heartbeat: float = 1.0
+    """A host is never silent for longer than this."""
+
+    timeout: float = 3.0
+    """A host that is silent for longer than this, and shows no pulse, is taken for hung."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_message <= 2**31:
+            raise ValueError(f"max_message is {self.max_message}, not 0 to 2 GiB")
+        if not _KIB <= self.window <= self.outbox or not 0 <= self.drain <= self.outbox:
+            raise ValueError("window and drain go from 1 KiB and 0 up to what the outbox holds")
+        if not 0 < self.heartbeat < self.timeout:
+            raise ValueError("heartbeat is more than 0 and less than the timeout")
+
+    @property
+    def max_payload(self) -> int:
+        """The largest payload of a frame: one of the largest messages, or a full batch."""
+        return max(self.max_message + OVERHEAD, BATCH_LIMIT)

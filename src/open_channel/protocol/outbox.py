@@ -1,0 +1,252 @@
+"""The sending direction of a session: numbered, bounded, kept until acknowledged.
+
+Messages written in one tick gather in a list; sealing joins them into a batch, which is a frame
+ready to leave. A batch is first unsent, then sent, then acknowledged and gone. Batches, not
+messages, are what is queued, counted against the window and sent again.
+
+A message's number is never written: both sides count. Numbers on the wire start from zero with
+each new hosting; in here they only grow, and ``_base`` is where the present hosting began.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
+from open_channel.protocol.batches import OVERHEAD, drop_first, pack
+from open_channel.protocol.frames import HEADER, REDELIVERED, Kind, encode, header
+from open_channel.protocol.states import SENDING, SendEvent, SendState, step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from open_channel.protocol.limits import Limits
+
+__all__ = ["Batch", "Outbox"]
+
+_SEAL = 64 * 1024  # a batch of this size gains nothing more from growing
+
+
+class Batch:
+    """A frame of messages (or the end) on its way."""
+
+    __slots__ = ("count", "floor", "last", "parts", "size")
+
+    def __init__(self, parts: list[bytes], count: int, size: int, last: int, floor: int) -> None:
+        self.parts = parts
+        """The frame, in pieces to be written in a row; the first begins with the header."""
+        self.count = count
+        self.size = size
+        """What it counts against the window and the outbox, in bytes."""
+        self.last = last
+        """The number of its last message."""
+        self.floor = floor
+        """What this side had consumed when the batch's first message was written."""
+
+
+class Outbox:
+    """What was written and is not acknowledged yet."""
+
+    __slots__ = (
+        "_acked",
+        "_base",
+        "_floor",
+        "_in_flight",
+        "_pending",
+        "_pending_floor",
+        "_pending_size",
+        "_sealed",
+        "_sent",
+        "_sent_last",
+        "_unsent",
+        "batches",
+        "limit",
+        "max_message",
+        "size",
+        "state",
+        "window",
+    )
+
+    def __init__(self, limits: Limits, floor: Callable[[], int]) -> None:
+        self.limit = limits.outbox
+        self.window = limits.window
+        self.max_message = limits.max_message
+        self.size = 0
+        """What it holds, in bytes."""
+        self.batches = 0
+        """Counts the batches sealed: a measure of how much has been written."""
+        self.state = SendState.WRITING
+        self._floor = floor
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._pending_floor = 0
+        self._unsent: deque[Batch] = deque()
+        self._sent: deque[Batch] = deque()
+        self._in_flight = 0  # the size of what is in _sent
+        self._sealed = 0  # the number of the last message sealed
+        self._sent_last = 0  # ... of the last one sent
+        self._acked = 0  # ... of the last one acknowledged
+        self._base = 0
+
+    def write(self, message: bytes) -> None:
+        """Queue one message.
+
+        Raises MessageTooLarge or OutboxFull, with nothing queued. Whether writing is still
+        allowed is the caller's to know.
+        """
+        size = len(message) + OVERHEAD
+        pending = self._pending
+        if self.size + size > self.limit or size > _SEAL:
+            self._check(size)
+            self.seal()
+            pending = self._pending
+        if not pending:
+            self._pending_floor = self._floor()
+        pending.append(message)
+        self.size += size
+        self._pending_size += size
+        if self._pending_size >= _SEAL:
+            self.seal()
+
+    def _check(self, size: int) -> None:
+        if size - OVERHEAD > self.max_message:
+            raise MessageTooLarge(size=size - OVERHEAD, limit=self.max_message)
+        if self.size + size > self.limit and self.size:
+            raise OutboxFull(size=self.size, limit=self.limit)
+
+    def seal(self) -> None:
+        """Make a batch of what was written since the last one."""
+        messages = self._pending
+        if not messages:
+            return
+        count = len(messages)
+        size = self._pending_size
+        self._pending = []
+        self._pending_size = 0
+        head = header(Kind.MESSAGES, size, count)
+        parts = [head, *pack(messages)] if size > _SEAL * 2 else [b"".join([head, *pack(messages)])]
+        self._sealed += count
+        self.batches += 1
+        self._unsent.append(Batch(parts, count, size, self._sealed, self._pending_floor))
+
+    def finish(self) -> None:
+        """End the stream behind all that was written; again is harmless."""
+        if self.state is SendState.WRITING:
+            self.seal()
+            self._sealed += 1
+            self.size += OVERHEAD
+            frame = encode(Kind.END, 1)
+            self._unsent.append(Batch([frame], 1, OVERHEAD, self._sealed, self._floor()))
+        self.state = step(SENDING, self.state, SendEvent.FINISH)
+
+    @property
+    def empty(self) -> bool:
+        """Whether all that was written is acknowledged."""
+        return not self.size
+
+    @property
+    def sendable(self) -> bool:
+        """Whether ``transmit()`` would find something that the window lets go."""
+        if self._pending:
+            return True
+        unsent = self._unsent
+        return bool(unsent) and (
+            not self._in_flight or self._in_flight + unsent[0].size <= self.window
+        )
+
+    def transmit(self, limit: int) -> list[bytes]:
+        """The frames to write now, in pieces: what the window lets go, ``limit`` bytes or so."""
+        self.seal()
+        unsent = self._unsent
+        out: list[bytes] = []
+        while unsent and limit > 0:
+            batch = unsent[0]
+            if self._in_flight and self._in_flight + batch.size > self.window:
+                break
+            self._sent.append(unsent.popleft())
+            self._in_flight += batch.size
+            self._sent_last = batch.last
+            limit -= batch.size
+            out += batch.parts
+        return out
+
+    @property
+    def held_back(self) -> int | None:
+        """The floor of the first batch that has not left; None when all have."""
+        return self._unsent[0].floor if self._unsent else None
+
+    def acknowledge(self, number: int) -> None:
+        """The other side has consumed ``number`` messages of this hosting.
+
+        Raises RemoteProtocolError when so many were never sent, or more were acknowledged before.
+        """
+        number += self._base
+        if not self._acked <= number <= self._sent_last:
+            raise RemoteProtocolError(
+                reason=f"{number - self._base} acknowledged, of {self._sent_last - self._base} "
+                f"sent, after {self._acked - self._base}"
+            )
+        self._acked = number
+        sent = self._sent
+        while sent and sent[0].last <= number:
+            size = sent.popleft().size
+            self._in_flight -= size
+            self.size -= size
+        if self.state is SendState.ENDING and not self._unsent and not sent:
+            self.state = step(SENDING, self.state, SendEvent.ACKNOWLEDGED)
+
+    def agree(self, window: int, max_message: int) -> None:
+        """Keep to what the other side takes, where that is less than our own limits."""
+        self.window = min(self.window, window)
+        self.max_message = min(self.max_message, max_message)
+
+    def resume(self, received: int) -> None:
+        """The same hosting again, which has ``received`` messages: the rest will be sent again.
+
+        Raises RemoteProtocolError when that cannot be.
+        """
+        received += self._base
+        sent = self._sent
+        ends = {self._base, self._acked, *(batch.last for batch in sent)}
+        if received not in ends or not self._acked <= received:
+            raise RemoteProtocolError(reason=f"{received - self._base} received of another count")
+        while sent and sent[-1].last > received:
+            batch = sent.pop()
+            self._in_flight -= batch.size
+            self._unsent.appendleft(batch)
+        self._sent_last = received
+
+    def restart(self) -> None:
+        """Another hosting: number from zero, send all again that is not acknowledged.
+
+        What an earlier host may have handled is marked as redelivered.
+        """
+        while self._sent:
+            batch = self._sent.pop()
+            done = batch.count - (batch.last - self._acked)
+            self._unsent.appendleft(_redelivered(batch, max(0, done)))
+            self.size -= batch.size - self._unsent[0].size
+        self._in_flight = 0
+        self._base = self._sent_last = self._acked
+
+    def clear(self) -> None:
+        """Forget everything: nobody will ever acknowledge it."""
+        self._pending, self._pending_size = [], 0
+        self._unsent.clear()
+        self._sent.clear()
+        self._in_flight = self.size = 0
+
+
+def _redelivered(batch: Batch, done: int) -> Batch:
+    """The batch without the messages that are done, its header marked."""
+    length, kind, flags, _ = HEADER.unpack_from(batch.parts[0])
+    if kind != Kind.MESSAGES:
+        return batch
+    payload = [batch.parts[0][HEADER.size :], *batch.parts[1:]]
+    if done:
+        payload = drop_first(b"".join(payload), batch.count, done)
+        length = sum(map(len, payload))
+    count = batch.count - done
+    head = header(kind, length, count, flags | REDELIVERED)
+    return Batch([head, *payload], count, length, batch.last, batch.floor)

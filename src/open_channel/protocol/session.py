@@ -1,0 +1,94 @@
+"""The session between a member and one hosting: two numbered streams that survive connections.
+
+Each side keeps what it wrote until the other has consumed it (``protocol.outbox``), and keeps
+what it received until its user has (``protocol.inbox``). A connection that is lost parks the
+session. The next one resumes it by its numbers when it reaches the same hosting; another hosting
+starts both streams from zero, and what is unacknowledged is sent again.
+
+The owner of a session moves bytes: ``receive()`` takes frames, ``transmit()`` gives what to write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from open_channel.protocol.frames import Frame, Kind, encode
+from open_channel.protocol.inbox import Inbox
+from open_channel.protocol.outbox import Outbox
+from open_channel.protocol.states import SESSION, SessionEvent, SessionState, step
+
+if TYPE_CHECKING:
+    from open_channel.protocol.limits import Limits
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One side of a session.
+
+    ``hosts`` is true on the host's side. There, an acknowledgement never overtakes what was
+    written before the message was done: whoever sees a message acknowledged has seen, or will
+    see, every answer to it, even when the host dies in between. On the member's side it must not
+    be so: two sides that both hold back acknowledgements would wait for each other for ever.
+    """
+
+    __slots__ = ("_hosts", "hosting", "inbox", "outbox", "state")
+
+    def __init__(self, limits: Limits, *, hosts: bool) -> None:
+        self._hosts = hosts
+        self.inbox = Inbox(limits)
+        self.outbox = Outbox(limits, self._consumed)
+        self.state = SessionState.NEW
+        self.hosting = 0
+        """The hosting it is with, or was with last; 0 before the first."""
+
+    def _consumed(self) -> int:
+        return self.inbox.consumed
+
+    def welcomed(self, hosting: int, received: int, *, resumed: bool) -> None:
+        """A connection is made; the other side has ``received`` messages of this session.
+
+        Raises RemoteProtocolError when the numbers contradict what was sent.
+        """
+        if resumed:
+            self.outbox.resume(received)
+            self.inbox.resume()
+        else:
+            self.outbox.restart()
+            self.inbox.restart()
+        self.hosting = hosting
+        self.state = step(SESSION, self.state, SessionEvent.WELCOMED)
+
+    def lost(self) -> None:
+        """The connection is gone; the session waits for the next."""
+        self.state = step(SESSION, self.state, SessionEvent.LOST)
+
+    def close(self) -> None:
+        """Nothing will be sent or received any more; what has arrived can still be taken."""
+        if self.state is not SessionState.CLOSED:
+            self.state = step(SESSION, self.state, SessionEvent.CLOSED)
+            self.outbox.clear()
+
+    def receive(self, frame: Frame) -> None:
+        """Take in a frame of an open connection (PING and GOODBYE are the connection's own).
+
+        Raises RemoteProtocolError; the connection is worth nothing then.
+        """
+        if frame.kind == Kind.ACK:
+            self.outbox.acknowledge(frame.number)
+        else:
+            self.inbox.receive(frame)
+
+    def transmit(self, limit: int) -> list[bytes]:
+        """What to write now, in pieces: messages, ``limit`` bytes or so, then what was consumed.
+
+        Empty when there is nothing, or nothing that may leave before the other side consumes.
+        """
+        out = self.outbox.transmit(limit)
+        consumed = self.inbox.consumed
+        if self._hosts and (floor := self.outbox.held_back) is not None:
+            consumed = min(consumed, floor)
+        if consumed > self.inbox.acked:
+            self.inbox.acknowledged(consumed)
+            out.append(encode(Kind.ACK, consumed))
+        return out

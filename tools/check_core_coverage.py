@@ -1,0 +1,96 @@
+"""Check that each module of the protocol core is covered wholly by its own test file alone.
+
+For every ``src/open_channel/protocol/NAME.py`` this runs ``tests/protocol/test_NAME.py`` in a
+process of its own, measures the branches of that one module, and fails with the missing lines
+where they are not all covered. Coverage that a module owes to the tests of another is luck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import coverage
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = Path("src/open_channel/protocol")
+TESTS = Path("tests/protocol")
+PYTEST = ["-q", "-x", "--no-header", "-p", "no:randomly", "-p", "no:cacheprovider"]
+
+
+def modules() -> list[Path]:
+    """Return the core's modules, relative to the core's folder."""
+    return sorted(
+        path.relative_to(ROOT / CORE)
+        for path in (ROOT / CORE).rglob("*.py")
+        if path.name != "__init__.py"
+    )
+
+
+def exclusions() -> list[str]:
+    """Return the patterns of lines that need no test, as `pyproject.toml` has them."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns: list[str] = config["tool"]["coverage"]["report"]["exclude_also"]
+    return patterns
+
+
+def check(module: Path) -> str:
+    """Measure one module; return what is wrong with it, or nothing."""
+    source = ROOT / CORE / module
+    tests = ROOT / TESTS / module.parent / f"test_{module.name}"
+    if not tests.exists():
+        return f"{CORE / module}: there is no {tests.relative_to(ROOT)}"
+    measured = coverage.Coverage(
+        data_file=None, config_file=False, branch=True, include=[str(source)]
+    )
+    measured.set_option("report:exclude_also", exclusions())
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        measured.start()
+        try:
+            status = pytest.main([*PYTEST, str(tests)])
+        finally:
+            measured.stop()
+    if status != pytest.ExitCode.OK:
+        return f"{tests.relative_to(ROOT)}: the tests fail\n{output.getvalue()}"
+    report = io.StringIO()
+    try:
+        measured.report(show_missing=True, file=report)
+    except coverage.exceptions.NoDataError:
+        return f"{CORE / module}: {tests.relative_to(ROOT)} never runs it"
+    numbers = measured.analysis2(str(source))
+    last_line = report.getvalue().strip().splitlines()[-1]
+    if numbers[3] or not last_line.endswith("100%"):
+        return report.getvalue().strip()
+    return ""
+
+
+def main() -> int:
+    """Check all modules; return the exit status."""
+    os.chdir(ROOT)
+    began = time.monotonic()
+    names = modules()
+    if not names:
+        print(f"there is no module in {CORE}")
+        return 1
+    # Forked, because pytest and its plugins need not be imported for each module again; a process
+    # for each, because a module that is imported already has no import left to measure.
+    context = multiprocessing.get_context("fork")
+    with context.Pool(min(2, len(names)), maxtasksperchild=1) as pool:
+        problems = [problem for problem in pool.map(check, names, chunksize=1) if problem]
+    print(*problems, sep="\n\n", end="\n\n" if problems else "")
+    seconds = time.monotonic() - began
+    covered = f"{len(names) - len(problems)} of {len(names)}"
+    print(f"core modules covered wholly by their own tests: {covered} ({seconds:.1f} s)")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
