@@ -12,7 +12,6 @@ from open_channel.channel.socket import ChannelSocket, Peer
 from open_channel.errors import ChannelClosed
 from open_channel.io.host import Host
 from open_channel.io.lockfile import LockFile
-from open_channel.protocol.election import Record
 
 if TYPE_CHECKING:
     from open_channel.io.guest import Guest
@@ -122,7 +121,7 @@ class _Conversation:
         inbox = self._guest.io.session.inbox
         inbox.in_hand = 0
         if not self.over:
-            inbox.end_taken = True
+            inbox.end_waits = 0
             inbox.messages.clear()
             self._guest.finish()
             self.socket._fail(ChannelClosed(name=self.name, reason=reason))

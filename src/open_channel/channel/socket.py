@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from open_channel.errors import ChannelClosed, ChannelError, LocalProtocolError
+from open_channel.channel.waiter import Waiter
+from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.protocol.states import SendState, SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from open_channel.channel.interfaces import SocketOwner
     from open_channel.io.session_io import SessionIO
 
-__all__ = ["ChannelSocket", "Peer", "SocketOwner"]
+__all__ = ["ChannelSocket", "Peer"]
 
 _FAIR = 4  # batches written before drain() lets others run: some 256 KiB
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The process at the other end of a socket."""
 
     pid: int
@@ -30,29 +30,6 @@ class Peer:
     """The user it runs as."""
     member: str
     """The random id of its opened channel: 32 hexadecimal digits."""
-
-
-class SocketOwner(Protocol):
-    """Who made the socket: the channel on the client's side, the listener service on the other."""
-
-    @property
-    def name(self) -> str:
-        """The channel's name."""
-        ...
-
-    @property
-    def peer(self) -> Peer | None:
-        """The other end; None while there is none."""
-        ...
-
-    async def wait_connected(self) -> None:
-        """See ``ChannelSocket``."""
-
-    def shut(self, reason: str) -> None:
-        """Close at once."""
-
-    async def closed(self) -> None:
-        """Wait for what closing entails."""
 
 
 class ChannelSocket:
@@ -72,6 +49,7 @@ class ChannelSocket:
         "_fair",
         "_inbox",
         "_io",
+        "_loop",
         "_messages",
         "_outbox",
         "_owner",
@@ -82,6 +60,7 @@ class ChannelSocket:
 
     def __init__(self, io: SessionIO, owner: SocketOwner, *, drain: int, hosts: bool) -> None:
         self._io = io
+        self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._inbox = io.session.inbox
         self._messages = self._inbox.messages
@@ -90,8 +69,8 @@ class ChannelSocket:
         self._fair = _FAIR
         # On the host's side a message is done when the listener comes back, not when it is taken.
         self._unfinished = int(hosts)
-        self._readers: list[asyncio.Future[None]] = []
-        self._drainers: list[asyncio.Future[None]] = []
+        self._readers: list[Waiter] = []
+        self._drainers: list[Waiter] = []
         self._sink: Callable[[], None] | None = None
         self._error: ChannelError | None = None
         io.user = self
@@ -170,11 +149,15 @@ class ChannelSocket:
         Raises what ended the channel when that was an error (ConnectTimeout, Refused, ...). Can be
         cancelled: no message is lost by it. Several tasks may read; each message goes to one.
         """
-        while not self._messages:
+        messages = self._messages
+        while not messages:
             if self._came_back():
                 return b""
             await self._wait(self._readers)
-        return self._take()
+        if not self._io.scheduled:
+            self._io.schedule()
+        self._inbox.in_hand = self._unfinished
+        return messages.popleft()
 
     def __aiter__(self) -> ChannelSocket:
         """Iterate over the messages until the end."""
@@ -182,50 +165,35 @@ class ChannelSocket:
 
     async def __anext__(self) -> bytes:
         """The next message; see ``read()``."""
-        while not self._messages:
+        messages = self._messages
+        while not messages:
             if self._came_back():
                 raise StopAsyncIteration
             await self._wait(self._readers)
-        io = self._io
-        if not io.scheduled:
-            io.schedule()
-        self._inbox.in_hand = self._unfinished
-        return self._messages.popleft()
-
-    def _take(self) -> bytes:
         if not self._io.scheduled:
             self._io.schedule()
         self._inbox.in_hand = self._unfinished
-        return self._messages.popleft()
+        return messages.popleft()
 
     def _came_back(self) -> bool:
-        """The reader finds nothing to take: what it had is done. Returns whether this is the end.
-
-        What was written meanwhile leaves now, in one piece with the acknowledgement, without
-        waiting for the turn of the loop to end: that is half a round trip's latency.
-        """
-        inbox = self._inbox
-        inbox.in_hand = 0
-        if self._is_ended():
-            inbox.end_taken = True
-            self._io.flush()
-            if self._error is not None and not isinstance(self._error, ChannelClosed):
-                raise self._error
-            return True
-        self._io.flush()
-        return False
+        """The reader finds nothing to take: what it had is done. Returns whether this is the end."""
+        self._inbox.in_hand = 0
+        if not self._io.scheduled:
+            self._io.schedule()
+        if not self._is_ended():
+            return False
+        self._inbox.end_waits = 0
+        if self._error is not None and not isinstance(self._error, ChannelClosed):
+            raise self._error
+        return True
 
     def _is_ended(self) -> bool:
         return self._inbox.ended or self._io.session.state is SessionState.CLOSED
 
-    async def _wait(self, waiters: list[asyncio.Future[None]]) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiters.append(future)
-        try:
-            await future
-        finally:
-            if not future.done() or future.cancelled():
-                waiters.remove(future)
+    def _wait(self, waiters: list[Waiter]) -> Waiter:
+        waiter = Waiter(self._loop)
+        waiters.append(waiter)
+        return waiter
 
     def readable(self) -> None:
         """See ``SessionUser``."""
@@ -308,11 +276,11 @@ class ChannelSocket:
 _WRITING = SendState.WRITING
 
 
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    for future in waiters:
-        if not future.done():
-            future.set_result(None)
-    waiters.clear()
+def _wake(waiters: list[Waiter]) -> None:
+    woken = waiters[:]
+    waiters.clear()  # first: who is woken may wait again at once
+    for waiter in woken:
+        waiter.wake()
 
 
 def _snapshot(message: object) -> bytes:

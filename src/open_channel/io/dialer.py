@@ -28,7 +28,7 @@ from open_channel.protocol.frames import VERSION, Frame, Kind, encode
 if TYPE_CHECKING:
     from open_channel.io.member import Member
     from open_channel.io.session_io import SessionIO
-    from open_channel.protocol.election import Record
+    from open_channel.protocol.records import HostRecord
 
 __all__ = ["Dialer"]
 
@@ -37,7 +37,7 @@ class Dialer:
     """A connection to the host that a record names, from the first try to its end."""
 
     def __init__(
-        self, member: Member, io: SessionIO, service: str, counter: int, record: Record
+        self, member: Member, io: SessionIO, service: str, counter: int, record: HostRecord
     ) -> None:
         loop = asyncio.get_running_loop()
         self._member = member
@@ -90,9 +90,8 @@ class Dialer:
     def _hello(self) -> Hello:
         session, limits = self._io.session, self._member.limits
         return Hello(
-            service=self._service,
+            service=self._service[0],
             member=self._member.id,
-            pid=os.getpid(),
             counter=self._counter,
             hosting=session.hosting,
             received=session.inbox.received,

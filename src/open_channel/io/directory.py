@@ -10,8 +10,7 @@ import hashlib
 import os
 import stat
 import sys
-from base64 import b32encode
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from open_channel.errors import DirectoryInsecure, NameInvalid, PathTooLong
 
@@ -22,8 +21,7 @@ _NAME_LIMIT = 4096  # bytes of UTF-8; the name stands in the lock file
 _SUN_PATH = 103 if sys.platform == "darwin" else 107  # unix(4), unix(7), less the final NUL
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A directory, and why it is this one."""
 
     path: str
@@ -104,8 +102,7 @@ def check_name(name: object) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelFiles:
+class ChannelFiles(NamedTuple):
     """The files of one channel in a directory.
 
     A path of any name must fit a ``sun_path``, so files are called by 80 bits of the name's hash;
@@ -127,8 +124,8 @@ class ChannelFiles:
 
         Raises PathTooLong when its sockets would not fit in this directory.
         """
-        digest = hashlib.blake2b(name.encode(), digest_size=10).digest()
-        files = cls(directory, name, b32encode(digest).decode().lower())
+        digest = hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+        files = cls(directory, name, digest)
         path = files.path(files.socket("l", 0))
         if (length := len(os.fsencode(path))) > _SUN_PATH:
             raise PathTooLong(path=path, length=length, limit=_SUN_PATH)

@@ -9,16 +9,12 @@ closes the descriptors themselves and never touches the parent's objects again.
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-__all__ = ["Forkable", "unwatch", "watch"]
+if TYPE_CHECKING:
+    from open_channel.io.interfaces import Forkable
 
-
-class Forkable(Protocol):
-    """A live object that holds descriptors."""
-
-    def forked(self) -> None:
-        """Called in the child, before any other code runs there: close the descriptors."""
+__all__ = ["unwatch", "watch"]
 
 
 # A fork hook cannot be taken back, so there is one for all, and this is what it works on.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING
 
+from open_channel.io.chance import chance
 from open_channel.io.presence import is_present
 from open_channel.io.session_io import SessionIO
 from open_channel.protocol.backoff import Backoff
@@ -83,8 +83,7 @@ class Guest:
     def _end_of_stream(self) -> None:
         inbox = self.io.session.inbox
         if not inbox.ended:
-            inbox.ended = True
-            inbox.received += 1
+            inbox.end()
         if self.io.user is not None:
             self.io.user.readable()
 
@@ -126,7 +125,7 @@ class Guest:
         if not is_present(self._host.files, self.member):
             self.gone()
             return
-        delay = backoff.next(random.random())  # noqa: S311
+        delay = backoff.next(chance())
         self._check = self._host.loop.call_later(delay, self._look, backoff)
 
     def _stop_checking(self) -> None:

@@ -14,17 +14,17 @@ import logging
 import os
 import socket
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io import fork
-from open_channel.io.background import Pulse
 from open_channel.io.credentials import Credentials, credentials
 from open_channel.io.directory import ChannelFiles
 from open_channel.io.guest import Guest
 from open_channel.io.lockfile import LockFile, file_status
 from open_channel.io.member import Member
 from open_channel.io.presence import remove_dead
+from open_channel.io.pulse import Pulse
 from open_channel.io.wire import Wire
 from open_channel.protocol.control import (
     Hello,
@@ -35,11 +35,14 @@ from open_channel.protocol.control import (
     encode_welcome,
     version_of,
 )
-from open_channel.protocol.election import Record, decode_record, encode_record
 from open_channel.protocol.frames import VERSION, Frame, Kind, encode
 from open_channel.protocol.limits import Limits
+from open_channel.protocol.records import HostRecord, decode_host, encode_record
 
-__all__ = ["Host", "Service"]
+if TYPE_CHECKING:
+    from open_channel.io.interfaces import Service
+
+__all__ = ["Host"]
 
 _log = logging.getLogger("open_channel")
 
@@ -50,21 +53,11 @@ _HANDSHAKE = 10.0  # seconds a connection may take to say hello
 _STALE = 10.0  # seconds: the age of a socket file with nobody behind it that may be removed
 
 
-class Service(Protocol):
-    """What a host does for its members."""
-
-    def opened(self, guest: Guest) -> None:
-        """A member has opened a session with this hosting."""
-
-    async def finish(self) -> None:
-        """The host hands over: return when what was in hand is done, or enough was waited."""
-
-
 class Host:
     """One hosting of one service."""
 
     def __init__(
-        self, files: ChannelFiles, lock: LockFile, record: Record, limits: Limits, service: Service
+        self, files: ChannelFiles, lock: LockFile, record: HostRecord, limits: Limits, service: Service
     ) -> None:
         self.files = files
         self.record = record
@@ -99,7 +92,7 @@ class Host:
         ``temporary`` is where the lock file is, when it is to be renamed over a hung host's.
         """
         hosting = int.from_bytes(os.urandom(8), "big") >> 1 or 1
-        record = Record(
+        record = HostRecord(
             name=member.files.name,
             service=service,
             hosting=hosting,
@@ -140,7 +133,7 @@ class Host:
 
     def publish(self) -> None:
         """Let the others know; the lock must be held."""
-        previous = decode_record(self._lock.read())
+        previous = decode_host(self._lock.read())
         self._lock.write(encode_record(self.record))
         if previous is not None:
             # Its lock was free, so its hosting is over, and the file's name is its alone.
@@ -244,7 +237,7 @@ class Host:
 
         Raises RemoteProtocolError when the hello contradicts the session.
         """
-        if hello.service != self.record.service:
+        if hello.service != self.record.service[0]:
             return Refusal("service", f"this is the {self.record.service}, not {hello.service!r}")
         if not self.fence_now():
             return Refusal("stale", "no longer the host")
@@ -276,7 +269,6 @@ class Host:
             window=self.limits.window,
             max_message=self.limits.max_message,
             heartbeat=self.limits.heartbeat,
-            timeout=self.limits.timeout,
         )
 
     def forget(self, guest: Guest) -> None:

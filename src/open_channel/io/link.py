@@ -11,66 +11,36 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
-import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from open_channel.errors import ChannelError, ConnectTimeout, NameCollision
+from open_channel.io.chance import chance
 from open_channel.io.dialer import Dialer
 from open_channel.io.directory import secure
 from open_channel.io.lockfile import LockFile, read_file
 from open_channel.io.session_io import SessionIO
-from open_channel.protocol.control import Welcome
 from open_channel.protocol.election import (
     Depose,
     Dial,
     Election,
     Host,
     LockState,
-    Record,
     View,
     Wait,
-    decode_record,
 )
 from open_channel.protocol.heartbeat import Verdict, Watchdog
+from open_channel.protocol.records import HostRecord, decode_host
 from open_channel.protocol.session import Session
 
 if TYPE_CHECKING:
     from open_channel.io.directory import ChannelFiles
+    from open_channel.io.interfaces import LinkOwner, ServiceHost
     from open_channel.io.member import Member
+    from open_channel.protocol.control import Welcome
 
-__all__ = ["Link", "LinkOwner", "ServiceHost"]
+__all__ = ["Link"]
 
 _log = logging.getLogger("open_channel")
-
-
-class LinkOwner(Protocol):
-    """Who is told how the link fares."""
-
-    def link_connected(self, welcome: Welcome, uid: int) -> None:
-        """A host has welcomed us."""
-
-    def link_lost(self, reason: str) -> None:
-        """The connection is gone; the link looks for a host again."""
-
-    def link_ended(self, error: ChannelError | None) -> None:
-        """The link will not connect again: it failed, or (None) the host's side ended it."""
-
-
-class ServiceHost(Protocol):
-    """Hosts the service in this member when the election is won."""
-
-    @property
-    def hosting(self) -> bool:
-        """Whether it does now."""
-        ...
-
-    def start(self, lock: LockFile, epoch: int, temporary: str | None) -> bool:
-        """Host: the lock is held; ``temporary`` is the path it is to be renamed from, if any.
-
-        Returns False when it came to nothing, with the lock released.
-        """
-        ...
 
 
 class Link:
@@ -128,7 +98,7 @@ class Link:
 
     async def _advance(self) -> None:
         view, lock = self._look()
-        action = self._election.decide(view, self._loop.time(), random.random())  # noqa: S311
+        action = self._election.decide(view, self._loop.time(), chance())
         match action:
             case Host(epoch):
                 assert lock is not None and self._host is not None
@@ -154,7 +124,7 @@ class Link:
                 lock = self._acquire(path)
                 state = LockState.WON if lock else LockState.BUSY
         content, file, pulse = read_file(path)
-        record = decode_record(content)
+        record = decode_host(content)
         if record is not None and record.name != self._files.name:
             if lock is not None:
                 lock.release()
@@ -183,7 +153,7 @@ class Link:
 
     # --- a connection ----------------------------------------------------------------------
 
-    async def _dial(self, record: Record) -> None:
+    async def _dial(self, record: HostRecord) -> None:
         self._member.presence.assure()
         self._counter += 1
         dialer = self._dialer = Dialer(self._member, self.io, self._service, self._counter, record)

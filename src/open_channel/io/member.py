@@ -6,8 +6,9 @@ import os
 import time
 
 from open_channel.io.directory import ChannelFiles
-from open_channel.io.presence import MemberRecord, Presence
+from open_channel.io.presence import Presence
 from open_channel.protocol.limits import Limits
+from open_channel.protocol.records import MemberRecord
 
 __all__ = ["Member"]
 

@@ -11,26 +11,13 @@ import contextlib
 import os
 import time
 
-import msgspec
-
 from open_channel.io.directory import ChannelFiles
 from open_channel.io.lockfile import LockFile, is_locked, read_file
+from open_channel.protocol.records import MemberRecord, decode_member, encode_record
 
-__all__ = ["MemberRecord", "Presence", "is_present", "list_members", "remove_dead"]
+__all__ = ["Presence", "is_present", "list_members", "remove_dead"]
 
 _LEFTOVER = 60.0  # seconds after which a file under a temporary name belongs to nobody alive
-
-
-class MemberRecord(msgspec.Struct, frozen=True):
-    """What a member publishes of itself."""
-
-    name: str
-    member: str
-    pid: int
-    since: float
-    """When it opened the channel, in seconds since 1970."""
-    listens: bool
-    """Whether it can host the listener service."""
 
 
 class Presence:
@@ -51,7 +38,7 @@ class Presence:
             self._lock.release()
         temporary = self._files.temporary()
         lock = LockFile.create(temporary, self._files.presence(self._record.member))
-        lock.write(msgspec.json.encode(self._record) + b"\n")
+        lock.write(encode_record(self._record))
         lock.rename(temporary)
         self._lock = lock
 
@@ -76,8 +63,9 @@ def list_members(files: ChannelFiles) -> list[MemberRecord]:
     for entry in _names(files.directory):
         path = files.path(entry)
         if entry.startswith(prefix) and is_locked(path):
-            with contextlib.suppress(msgspec.DecodeError):
-                members.append(msgspec.json.decode(read_file(path)[0], type=MemberRecord))
+            record = decode_member(read_file(path)[0])
+            if record is not None:
+                members.append(record)
     return sorted(members, key=lambda member: (member.since, member.member))
 
 

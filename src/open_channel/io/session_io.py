@@ -6,7 +6,7 @@ them, and the acknowledgement of what was consumed, leave as one write.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.frames import Frame, Kind
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from open_channel.io.interfaces import SessionKeeper, SessionUser
     from open_channel.io.wire import Wire
     from open_channel.protocol.session import Session
 
-__all__ = ["SessionIO", "SessionKeeper", "SessionUser"]
+__all__ = ["SessionIO"]
 
 _CHUNK = 256 * 1024  # bytes handed to the transport at a time
 
@@ -26,29 +27,6 @@ _CHUNK = 256 * 1024  # bytes handed to the transport at a time
 _MESSAGES, _END, _ACK, _PING, _GOODBYE = map(
     int, (Kind.MESSAGES, Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE)
 )
-
-
-class SessionUser(Protocol):
-    """Who reads and writes messages: a socket."""
-
-    def readable(self) -> None:
-        """There is something to take, or there never will be again."""
-
-    def progressed(self) -> None:
-        """The other side has consumed something, or never will again."""
-
-
-class SessionKeeper(Protocol):
-    """Who makes connections for the session: the link, or the host."""
-
-    def session_lost(self, reason: str) -> None:
-        """The connection is gone."""
-
-    def session_left(self) -> None:
-        """The other side said goodbye."""
-
-    def session_ended(self) -> None:
-        """The other side's stream has ended: nothing follows what has arrived."""
 
 
 class SessionIO:
@@ -97,8 +75,12 @@ class SessionIO:
     def flush(self) -> None:
         """Write what may leave now."""
         self.scheduled = False
+        if self.fence is None or self.fence():
+            self._write()
+
+    def _write(self) -> None:
         wire = self.wire
-        if wire is None or wire.paused or (self.fence is not None and not self.fence()):
+        if wire is None or wire.paused:
             return
         session = self.session
         while parts := session.transmit(_CHUNK):
@@ -111,32 +93,37 @@ class SessionIO:
         if self.fence is not None and not self.fence():
             return
         session = self.session
+        inbox, outbox = session.inbox, session.outbox
         arrived = acknowledged = ended = left = False
         for frame in frames:
             kind = frame.kind
             if kind == _MESSAGES:
-                session.inbox.receive(frame)
+                inbox.receive(frame)
                 arrived = True
-            elif kind == _ACK:
-                session.outbox.acknowledge(frame.number)
-                acknowledged = True
             elif kind == _END:
-                session.inbox.receive(frame)
+                inbox.receive(frame)
                 ended = True
             elif kind == _GOODBYE:
                 left = True
-            elif kind != _PING:
+            elif kind != _ACK and kind != _PING:
                 raise RemoteProtocolError(reason=f"{Kind(kind).name} on an open connection")
+            if outbox.acknowledge(frame.ack):
+                acknowledged = True
         user = self.user
-        if acknowledged:
-            if session.outbox.sendable:
-                self.flush()
-            if user is not None:
-                user.progressed()
+        # What the user writes while being told leaves in one piece at the end, with what was
+        # consumed; nothing is left to do then but to wait for the next event.
+        corked = not self.scheduled
+        self.scheduled = True
         if ended:
             self._keeper.session_ended()
-        if (arrived or ended) and user is not None:
-            user.readable()
+        if user is not None:
+            if acknowledged:
+                user.progressed()
+            if arrived or ended:
+                user.readable()
+        if corked:
+            self.scheduled = False
+            self._write()
         if left:
             self._keeper.session_left()
 

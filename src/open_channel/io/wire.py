@@ -11,30 +11,21 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, cast
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io import fork
-from open_channel.protocol.frames import Decoder, Frame
+from open_channel.protocol.frames import Decoder
 
-__all__ = ["Wire", "WireOwner"]
+if TYPE_CHECKING:
+    from open_channel.io.interfaces import WireOwner
+
+__all__ = ["Wire"]
 
 _log = logging.getLogger("open_channel")
 
+_SMALL = 128 * 1024  # bytes up to which a copy is cheaper than another system call
 _HIGH_WATER = 256 * 1024  # bytes in the transport's own buffer above which we stop writing
-
-
-class WireOwner(Protocol):
-    """Who gets what comes over a wire."""
-
-    def frames_received(self, frames: list[Frame]) -> None:
-        """Frames came; raise RemoteProtocolError to end the connection."""
-
-    def writable(self) -> None:
-        """Writing may go on after ``Wire.paused``."""
-
-    def wire_lost(self, reason: str) -> None:
-        """The connection is gone; everything that arrived was handed over before."""
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -45,6 +36,7 @@ class Wire(asyncio.BufferedProtocol):
         self.label = label
         self.owner = owner
         self.decoder = Decoder()
+        self.get_buffer = self.decoder.get_buffer  # called by the event loop before each read
         self.reads = 0
         """Counts reads: what a watchdog looks at."""
         self.writes = 0
@@ -68,13 +60,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=_HIGH_WATER)
-        self._transport = transport
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the event loop."""
-        return self.decoder.get_buffer()
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the event loop."""
@@ -126,7 +113,9 @@ class Wire(asyncio.BufferedProtocol):
         if transport is None or self._closing:
             return
         self.writes += 1
-        if len(parts) == 1:
+        if len(parts) == 2 and len(parts[1]) <= _SMALL:  # the most frequent case by far
+            transport.write(parts[0] + parts[1])
+        elif len(parts) == 1:
             transport.write(parts[0])
         elif sum(map(len, parts)) <= _HIGH_WATER:
             transport.write(b"".join(parts))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import accumulate, pairwise
+from struct import Struct, iter_unpack
 from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
@@ -17,7 +18,7 @@ from open_channel.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BATCH_LIMIT", "OVERHEAD", "drop_first", "pack", "unpack"]
+__all__ = ["BATCH_LIMIT", "OVERHEAD", "drop_first", "length_of", "pack", "unpack"]
 
 BATCH_LIMIT = 256 * 1024
 """The most a payload of several messages takes, in bytes."""
@@ -25,12 +26,15 @@ BATCH_LIMIT = 256 * 1024
 OVERHEAD = 4
 """What one message costs beside its own bytes."""
 
+_LENGTH = Struct("=I")
 _SMALL = 4096  # up to this mean size, copying the payload once makes slicing it cheaper
 
 
-def pack(messages: Sequence[bytes]) -> list[bytes]:
-    """The payload as pieces to be joined or written in a row: the table, then the messages."""
-    return [array("I", map(len, messages)).tobytes(), *messages]
+def pack(messages: Sequence[bytes]) -> bytes:
+    """The payload."""
+    if len(messages) == 1:
+        return _LENGTH.pack(len(messages[0])) + messages[0]
+    return b"".join([array("I", map(len, messages)), *messages])
 
 
 def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
@@ -39,24 +43,32 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
     Raises RemoteProtocolError when the table does not fit the payload.
     """
     size = len(payload)
+    if count == 1 and size >= OVERHEAD:
+        if _LENGTH.unpack_from(payload)[0] != size - OVERHEAD:
+            raise RemoteProtocolError(reason="a message whose length does not fit its frame")
+        return [bytes(payload[OVERHEAD:])]
     table = OVERHEAD * count
-    if not 0 < count <= size // OVERHEAD or (count > 1 and size > BATCH_LIMIT):
+    if not 0 < count <= size // OVERHEAD or size > BATCH_LIMIT:
         raise RemoteProtocolError(reason=f"a batch of {count} messages in {size} bytes")
     view = memoryview(payload)
     lengths = view[:table].cast("I").tolist()
     if sum(lengths) != size - table:
         raise RemoteProtocolError(reason="a batch whose table does not fit its messages")
-    if count == 1:
-        return [bytes(view[table:])]
+    bodies = view[table:]
+    first = lengths[0]
+    if lengths.count(first) == count and first:
+        # All of one length, as they mostly are: half the time of slicing.
+        return [body for (body,) in iter_unpack(f"{first}s", bodies)]
     if size < _SMALL * count:
-        body = bytes(view[table:])
-        return [body[start:stop] for start, stop in pairwise(accumulate(lengths, initial=0))]
-    body_view = view[table:]
-    return [
-        bytes(body_view[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))
-    ]
+        bodies = bytes(bodies)
+    return [bytes(bodies[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))]
 
 
-def drop_first(payload: bytes, count: int, dropped: int) -> list[bytes]:
-    """The pieces of a batch without its first ``dropped`` messages."""
+def length_of(message: bytes) -> bytes:
+    """The table of a batch of one: what goes before a message that is not worth copying."""
+    return _LENGTH.pack(len(message))
+
+
+def drop_first(payload: bytes, count: int, dropped: int) -> bytes:
+    """A payload without its first ``dropped`` messages."""
     return pack(unpack(payload, count)[dropped:])

@@ -1,20 +1,20 @@
 """Control messages: what the two sides say to each other before a connection carries messages.
 
-They are MessagePack by msgspec, which validates every field's type and range while it decodes:
-whatever is wrong with one ends in a single kind of error. The version travels in the frame's
-header and is looked at first, so a payload is only ever decoded by those who know its shape.
+Each is a fixed layout of integers and a tail of bytes, so that any bytes of enough length decode
+to something, and the few values that would make no sense are refused. The version travels in the
+frame's header and is looked at first: a payload is only decoded by those who know its shape.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
-
-import msgspec
+import struct
+from typing import NamedTuple
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.frames import MAGIC, VERSION, Frame, Kind, encode
 
 __all__ = [
+    "REFUSED_FOR",
     "Hello",
     "Refusal",
     "Welcome",
@@ -27,111 +27,134 @@ __all__ = [
     "version_of",
 ]
 
-_Id = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Hosting = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-_Window = Annotated[int, msgspec.Meta(ge=1024, le=2**63 - 1)]
-_Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-_Text = Annotated[str, msgspec.Meta(max_length=4096)]
+_LEAST_WINDOW = 1024
+_LONGEST = 3600.0  # seconds: no heartbeat is slower
 
 
-class Hello(msgspec.Struct, frozen=True, array_like=True):
+class Hello(NamedTuple):
     """A member asks to be connected, and says where its session stands."""
 
-    service: _Text
-    """Which service it wants: a connection to the wrong one is refused."""
-    member: _Id
-    pid: _Count
-    counter: _Count
+    service: str
+    """One letter: which service it wants; a connection to the wrong one is refused."""
+    member: bytes
+    """The member's id, 16 bytes."""
+    counter: int
     """Counts the member's connections; a host refuses one that is not higher than the last."""
-    hosting: _Hosting
+    hosting: int
     """The hosting that the member's session is with; 0 when it has none."""
-    received: _Count
+    received: int
     """How many messages of that hosting have arrived here."""
-    window: _Window
+    window: int
     """How many bytes the host may have in flight unacknowledged."""
-    max_message: _Count
+    max_message: int
+    """The largest message that the member takes, in bytes."""
     snapshot: bytes = b""
     """What the service wants to know of the member; opaque here."""
 
 
-class Welcome(msgspec.Struct, frozen=True, array_like=True):
+class Welcome(NamedTuple):
     """The host's answer: the connection counts from here on."""
 
-    hosting: Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
-    epoch: _Count
-    member: _Id
-    pid: _Count
+    hosting: int
+    """A random number above 0 that no other hosting has."""
+    epoch: int
+    member: bytes
+    """The host's own member id, 16 bytes."""
+    pid: int
     resumed: bool
     """Whether the session goes on by its numbers; if not, it starts from zero."""
-    received: _Count
+    received: int
     """How many messages of the member have arrived at this hosting."""
-    window: _Window
+    window: int
     """How many bytes the member may have in flight unacknowledged."""
-    max_message: _Count
-    heartbeat: _Seconds
+    max_message: int
+    """The largest message that the host takes, in bytes."""
+    heartbeat: float
     """The host is never silent for longer than this while all is well, in seconds."""
-    timeout: _Seconds
-    """After this much silence the host is looked into, in seconds."""
     snapshot: bytes = b""
 
 
-class Refusal(msgspec.Struct, frozen=True, array_like=True):
-    """The host says no. ``code`` is one of "version", "user", "service", "stale", "garbage"."""
+class Refusal(NamedTuple):
+    """The host says no."""
 
-    code: _Text
-    reason: _Text
+    code: str
+    """One of ``REFUSED_FOR``."""
+    reason: str
     ours: int = 0
     """The fact of the refusing side that did not fit: its version, its user id."""
     theirs: int = 0
 
 
-_Message = TypeVar("_Message", Hello, Welcome, Refusal)
+REFUSED_FOR = ("other", "version", "user", "service", "stale")
+"""Why a host refuses; what this version does not know is "other"."""
 
-
-def _decode(decoder: msgspec.msgpack.Decoder[_Message], frame: Frame) -> _Message:
-    try:
-        return decoder.decode(frame.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        kind = Kind(frame.kind).name
-        raise RemoteProtocolError(reason=f"{kind} cannot be read: {error}") from None
-
-
-_hello = msgspec.msgpack.Decoder(Hello)
-_welcome = msgspec.msgpack.Decoder(Welcome)
-_refusal = msgspec.msgpack.Decoder(Refusal)
+_HELLO = struct.Struct("=c16sQQQQQ")
+_WELCOME = struct.Struct("=QQ16sIBQQQd")
+_REFUSAL = struct.Struct("=BQQ")
 
 
 def version_of(frame: Frame) -> int:
     """The protocol version a handshake frame was written in."""
-    return frame.number & 0xFFFF
+    return frame.number
+
+
+def _check(frame: Frame, layout: struct.Struct) -> None:
+    if len(frame.payload) < layout.size:
+        kind, size = Kind(frame.kind).name, len(frame.payload)
+        raise RemoteProtocolError(reason=f"{kind} of {size} bytes, of at least {layout.size}")
+
+
+def _check_window(kind: Kind, window: int) -> None:
+    if window < _LEAST_WINDOW:
+        raise RemoteProtocolError(reason=f"{kind.name} with a window of {window} bytes")
 
 
 def decode_hello(frame: Frame) -> Hello:
     """Raises RemoteProtocolError when it is not a Hello of this version."""
-    return _decode(_hello, frame)
+    _check(frame, _HELLO)
+    service, *fields = _HELLO.unpack_from(frame.payload)
+    hello = Hello(service.decode("latin-1"), *fields, bytes(frame.payload[_HELLO.size :]))
+    _check_window(Kind.HELLO, hello.window)
+    return hello
 
 
 def decode_welcome(frame: Frame) -> Welcome:
     """Raises RemoteProtocolError when it is not a Welcome of this version."""
-    return _decode(_welcome, frame)
+    _check(frame, _WELCOME)
+    fields = _WELCOME.unpack_from(frame.payload)
+    welcome = Welcome(*fields, bytes(frame.payload[_WELCOME.size :]))
+    _check_window(Kind.WELCOME, welcome.window)
+    if not 0 < welcome.heartbeat <= _LONGEST or not welcome.hosting:
+        raise RemoteProtocolError(
+            reason=f"WELCOME of hosting {welcome.hosting} with a heartbeat of {welcome.heartbeat} s"
+        )
+    return welcome._replace(resumed=bool(welcome.resumed))
 
 
 def decode_refusal(frame: Frame) -> Refusal:
     """Raises RemoteProtocolError when it is not a Refusal of this version."""
-    return _decode(_refusal, frame)
+    _check(frame, _REFUSAL)
+    code, ours, theirs = _REFUSAL.unpack_from(frame.payload)
+    known = REFUSED_FOR[code] if code < len(REFUSED_FOR) else REFUSED_FOR[0]
+    reason = bytes(frame.payload[_REFUSAL.size :]).decode(errors="replace")
+    return Refusal(known, reason, ours, theirs)
 
 
-def encode_hello(hello: Hello, version: int = VERSION) -> bytes:
+def encode_hello(hello: Hello) -> bytes:
     """A whole frame."""
-    return encode(Kind.HELLO, MAGIC | version, msgspec.msgpack.encode(hello))
+    service, *fields, snapshot = hello
+    payload = _HELLO.pack(service.encode("latin-1"), *fields) + snapshot
+    return encode(Kind.HELLO, VERSION, MAGIC, payload)
 
 
 def encode_welcome(welcome: Welcome) -> bytes:
     """A whole frame."""
-    return encode(Kind.WELCOME, MAGIC | VERSION, msgspec.msgpack.encode(welcome))
+    *fields, snapshot = welcome
+    return encode(Kind.WELCOME, VERSION, MAGIC, _WELCOME.pack(*fields) + snapshot)
 
 
 def encode_refusal(refusal: Refusal) -> bytes:
     """A whole frame."""
-    return encode(Kind.REFUSAL, MAGIC | VERSION, msgspec.msgpack.encode(refusal))
+    code, reason, ours, theirs = refusal
+    payload = _REFUSAL.pack(REFUSED_FOR.index(code), ours, theirs) + reason.encode()
+    return encode(Kind.REFUSAL, VERSION, MAGIC, payload)

@@ -1,4 +1,4 @@
-"""Who hosts: the record in the lock file, and the decisions of one who looks for the host.
+"""Who hosts: the decisions of one who looks for the host.
 
 The host of a service is who holds the lock on the file that the lock path names. One who looks for
 it reports a ``View`` of that file and gets back one thing to do: dial the host it names, host
@@ -9,13 +9,11 @@ what the decisions need.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated
-
-import msgspec
+from typing import NamedTuple
 
 from open_channel.protocol.backoff import Backoff
+from open_channel.protocol.records import HostRecord
 
 __all__ = [
     "Action",
@@ -24,51 +22,9 @@ __all__ = [
     "Election",
     "Host",
     "LockState",
-    "Record",
     "View",
     "Wait",
-    "decode_record",
-    "encode_record",
 ]
-
-_Hosting = Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
-
-
-class Record(msgspec.Struct, frozen=True):
-    """What a host publishes of itself as the content of the lock file (a line of JSON)."""
-
-    name: str
-    service: str
-    hosting: _Hosting
-    """A random number of this hosting alone. Sessions resume against it, never against epochs."""
-    epoch: Annotated[int, msgspec.Meta(gt=0)]
-    """Counts the hosts of this service; it only grows while the file is there."""
-    socket: str
-    """The file name of this hosting's socket, in the same directory."""
-    pid: int
-    member: str
-    since: float
-    """When this hosting began, in seconds since 1970."""
-
-
-_decoder = msgspec.json.Decoder(Record)
-
-
-def encode_record(record: Record) -> bytes:
-    """One line."""
-    return msgspec.json.encode(record) + b"\n"
-
-
-def decode_record(content: bytes) -> Record | None:
-    """The record; None while there is none, or one that is only half written."""
-    if not content.endswith(b"\n"):
-        return None
-    try:
-        record = _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return None if "/" in record.socket or "\0" in record.socket else record
-
 
 class LockState(Enum):
     """What trying the lock gave."""
@@ -81,42 +37,37 @@ class LockState(Enum):
     """Not tried: this member does not host this service."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """What one look at the lock file showed."""
 
     lock: LockState
     file: tuple[int, int] | None
     """Device and inode; None where there is no file."""
-    record: Record | None
+    record: HostRecord | None
     pulse: int | None
     """A number that a living host raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """Host it: the lock is ours."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(NamedTuple):
     """Connect to the host that the record names."""
 
-    record: Record
+    record: HostRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Look again after so many seconds."""
 
     delay: float
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Depose:
+class Depose(NamedTuple):
     """Put a new lock file in the place of the one that shows no sign of life, and host."""
 
     file: tuple[int, int]
@@ -131,7 +82,16 @@ _FIRST_EPOCH = 1
 class Election:
     """One member's part in the election of a service's host."""
 
-    __slots__ = ("_backoff", "_failed", "_hung", "_looked", "_pulse", "_since", "_suspect", "_timeout")
+    __slots__ = (
+        "_backoff",
+        "_failed",
+        "_hung",
+        "_looked",
+        "_pulse",
+        "_since",
+        "_suspect",
+        "_timeout",
+    )
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -149,7 +109,7 @@ class Election:
         self._suspect = None
         self._backoff.reset()
 
-    def failed(self, record: Record) -> None:
+    def failed(self, record: HostRecord) -> None:
         """The host that the record names could not be reached, or did not welcome us."""
         self._failed = record.hosting
 

@@ -1,24 +1,23 @@
 """Frames: what travels on a connection, and the incremental decoder that finds them in bytes.
 
-A frame is a header of sixteen bytes and a payload. Both ends run on one machine, so integers are
+A frame is a header of twenty bytes and a payload. Both ends run on one machine, so integers are
 in that machine's byte order.
 
-    length u32 | kind u8 | flags u8 | (2 zero bytes) | number u64 | payload (length bytes)
+    length u32 | kind u8 | flags u8 | (2 zero bytes) | number u32 | ack u64 | payload (length bytes)
 
-What ``number`` and the payload mean depends on the kind:
+    kind      number                  ack     payload
+    HELLO     version                 magic   a control message (``protocol.control``)
+    WELCOME   version                 magic   a control message
+    REFUSAL   version                 magic   a control message
+    MESSAGES  how many it holds, > 0  ack     a batch (``protocol.batches``)
+    END       1                       ack     empty: the sender's stream ends here
+    ACK       0                       ack     empty
+    PING      0                       0       empty
+    GOODBYE   0                       0       empty: this connection ends
 
-    kind      number                     payload
-    HELLO     magic and version          a control message (``protocol.control``)
-    WELCOME   magic and version          a control message
-    REFUSAL   magic and version          a control message
-    MESSAGES  how many it holds, > 0     a batch (``protocol.batches``)
-    END       1                          empty: the sender's stream ends here
-    ACK       messages consumed so far   empty
-    PING      0                          empty
-    GOODBYE   0                          empty: this connection ends, and why does not matter
-
-The header's layout and the three handshake kinds never change, so that two versions can tell each
-other that they are two.
+``ack`` says how many messages of the other direction were consumed before this frame was written;
+it never falls, so 0 says nothing new. The header's layout and the three handshake kinds never
+change, so that two versions can tell each other that they are two.
 """
 
 from __future__ import annotations
@@ -39,12 +38,11 @@ __all__ = [
     "Frame",
     "Kind",
     "encode",
-    "header",
 ]
 
 VERSION = 1
-MAGIC = int.from_bytes(b"OpenCh", "big") << 16
-HEADER = struct.Struct("=IBBxxQ")
+MAGIC = int.from_bytes(b"OpenChan", "big")
+HEADER = struct.Struct("=IBBxxIQ")
 HANDSHAKE_LIMIT = 64 * 1024  # bytes of payload before a connection is welcomed
 REDELIVERED = 0x01  # flag of MESSAGES: an earlier host may have handled these
 
@@ -71,6 +69,7 @@ class Frame(NamedTuple):
     kind: int
     flags: int
     number: int
+    ack: int
     payload: memoryview
 
 
@@ -80,14 +79,9 @@ _EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE})
 _HANDSHAKE = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSAL})
 
 
-def header(kind: int, length: int, number: int, flags: int = 0) -> bytes:
-    """The sixteen bytes that go before a payload of ``length`` bytes."""
-    return HEADER.pack(length, kind, flags, number)
-
-
-def encode(kind: int, number: int = 0, payload: bytes = b"", flags: int = 0) -> bytes:
+def encode(kind: int, number: int = 0, ack: int = 0, payload: bytes = b"") -> bytes:
     """A whole frame as bytes."""
-    return HEADER.pack(len(payload), kind, flags, number) + payload
+    return HEADER.pack(len(payload), kind, 0, number, ack) + payload
 
 
 class Decoder:
@@ -108,8 +102,8 @@ class Decoder:
         self._start = self._end = 0
         self._renew(self._size)
 
-    def get_buffer(self) -> memoryview:
-        """The room for the next read; never empty."""
+    def get_buffer(self, sizehint: int = -1) -> memoryview:
+        """The room for the next read; never empty. ``sizehint`` is what asyncio passes."""
         start, end = self._start, self._end
         if start == end:
             if len(self._view) != self._size:
@@ -143,18 +137,18 @@ class Decoder:
         view = self._view
         frames: list[Frame] = []
         while end - position >= HEADER.size:
-            length, kind, flags, number = HEADER.unpack_from(view, position)
+            length, kind, flags, number, ack = HEADER.unpack_from(view, position)
             body = position + HEADER.size
             if kind != _MESSAGES or length > self.limit:
-                self._check(length, kind, number)
+                self._check(length, kind, ack)
             if body + length > end:
                 break
             position = body + length
-            frames.append(Frame(kind, flags, number, view[body:position]))
+            frames.append(Frame(kind, flags, number, ack, view[body:position]))
         self._start = position
         return frames
 
-    def _check(self, length: int, kind: int, number: int) -> None:
+    def _check(self, length: int, kind: int, ack: int) -> None:
         if kind not in _KINDS:
             raise RemoteProtocolError(reason=f"frame of unknown kind {kind}")
         if length > (HANDSHAKE_LIMIT if kind in _HANDSHAKE else self.limit):
@@ -163,5 +157,5 @@ class Decoder:
             )
         if kind in _EMPTY and length:
             raise RemoteProtocolError(reason=f"{Kind(kind).name} with {length} bytes of payload")
-        if kind in _HANDSHAKE and number & ~0xFFFF != MAGIC:
+        if kind in _HANDSHAKE and ack != MAGIC:
             raise RemoteProtocolError(reason=f"{Kind(kind).name} without the magic number")

@@ -20,16 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["Inbox"]
 
 
+_END = int(Kind.END)
+
+
 class Inbox:
     """What was received and is not consumed yet; ``messages`` is for the user's side to take."""
 
     __slots__ = (
-        "_acked",
         "_marked",
         "_unacked",
         "_unacked_size",
         "_window",
-        "end_taken",
+        "acked",
+        "end_waits",
         "ended",
         "in_hand",
         "messages",
@@ -42,13 +45,14 @@ class Inbox:
         """How much has arrived of the present hosting; the end counts as one."""
         self.ended = False
         """Whether the end has arrived: nothing follows what is here."""
-        self.end_taken = False
-        """Whether the user has seen the end."""
+        self.end_waits = 0
+        """1 while the end has arrived and the user has not seen it."""
         self.in_hand = 0
         """1 while the message taken last is not done; the user's side keeps it."""
         self._window = limits.window
         self._marked = 0  # how many of the first messages of this hosting are redelivered
-        self._acked = 0
+        self.acked = 0
+        """The number acknowledged last."""
         self._unacked: deque[tuple[int, int]] = deque()  # (number, size) of batches
         self._unacked_size = 0
 
@@ -59,9 +63,8 @@ class Inbox:
         """
         if self.ended:
             raise RemoteProtocolError(reason=f"{Kind(frame.kind).name} after the end")
-        if frame.kind == Kind.END:
-            self.ended = True
-            self.received += 1
+        if frame.kind == _END:
+            self.end()
             return
         size = len(frame.payload)
         if self._unacked and self._unacked_size + size > self._window + OVERHEAD:
@@ -75,37 +78,39 @@ class Inbox:
         self._unacked.append((self.received, size))
         self._unacked_size += size
 
-    @property
+    def end(self) -> None:
+        """The stream ends behind what is here; it counts as one message."""
+        self.ended = True
+        self.end_waits = 1
+        self.received += 1
+
     def consumed(self) -> int:
-        """How many messages of the present hosting are done."""
-        waiting = len(self.messages) + self.in_hand + (self.ended and not self.end_taken)
-        # What is left of an earlier hosting comes first and counts for nothing here.
-        return max(0, self.received - waiting)
+        """How many messages of the present hosting are done.
+
+        Below zero while messages of an earlier hosting wait: they come first, and count for
+        nothing here.
+        """
+        return self.received - len(self.messages) - self.in_hand - self.end_waits
 
     @property
     def redelivered(self) -> bool:
         """Whether an earlier host may have handled the message that was taken last."""
-        taken = self.received - len(self.messages) - (self.ended and not self.end_taken)
+        taken = self.received - len(self.messages) - self.end_waits
         return 0 < taken <= self._marked
 
     def acknowledged(self, number: int) -> None:
         """An acknowledgement of ``number`` messages leaves: the other side may send more."""
-        self._acked = number
+        self.acked = number
         unacked = self._unacked
         while unacked and unacked[0][0] <= number:
             self._unacked_size -= unacked.popleft()[1]
 
-    @property
-    def acked(self) -> int:
-        """The number acknowledged last."""
-        return self._acked
-
     def resume(self) -> None:
         """The same hosting again: the last acknowledgement may have been lost, so repeat it."""
-        self._acked = 0
+        self.acked = 0
 
     def restart(self) -> None:
         """Another hosting counts from zero; what has arrived stays to be taken."""
-        self.received = self._acked = self._marked = 0
+        self.received = self.acked = self._marked = 0
         self._unacked.clear()
         self._unacked_size = 0

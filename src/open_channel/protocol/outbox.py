@@ -14,8 +14,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
-from open_channel.protocol.batches import OVERHEAD, drop_first, pack
-from open_channel.protocol.frames import HEADER, REDELIVERED, Kind, encode, header
+from open_channel.protocol.batches import OVERHEAD, drop_first, length_of, pack
+from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.states import SENDING, SendEvent, SendState, step
 
 if TYPE_CHECKING:
@@ -25,24 +25,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Outbox"]
 
+_MESSAGES, _END = int(Kind.MESSAGES), int(Kind.END)  # plain ints are faster than members
 _SEAL = 64 * 1024  # a batch of this size gains nothing more from growing
 
 
 class Batch:
-    """A frame of messages (or the end) on its way."""
+    """Some messages, or the end, on their way: a frame but for its header."""
 
-    __slots__ = ("count", "floor", "last", "parts", "size")
+    __slots__ = ("count", "flags", "floor", "kind", "last", "payload", "size")
 
-    def __init__(self, parts: list[bytes], count: int, size: int, last: int, floor: int) -> None:
-        self.parts = parts
-        """The frame, in pieces to be written in a row; the first begins with the header."""
+    def __init__(
+        self, kind: int, payload: list[bytes], count: int, size: int, last: int, floor: int
+    ) -> None:
+        self.kind = kind
+        self.flags = 0
+        self.payload = payload
+        """In pieces to be written in a row: a large message is not copied."""
         self.count = count
         self.size = size
-        """What it counts against the window and the outbox, in bytes."""
+        """The payload's size in bytes; what it counts against the window and the outbox."""
         self.last = last
         """The number of its last message."""
         self.floor = floor
         """What this side had consumed when the batch's first message was written."""
+
+    def header(self, ack: int) -> bytes:
+        """What goes before the payload."""
+        length = self.size if self.kind == _MESSAGES else 0
+        return HEADER.pack(length, self.kind, self.flags, self.count, ack)
 
 
 class Outbox:
@@ -124,11 +134,14 @@ class Outbox:
         size = self._pending_size
         self._pending = []
         self._pending_size = 0
-        head = header(Kind.MESSAGES, size, count)
-        parts = [head, *pack(messages)] if size > _SEAL * 2 else [b"".join([head, *pack(messages)])]
+        if size > _SEAL * 2:  # one large message: see write()
+            payload = [length_of(messages[0]), messages[0]]
+        else:
+            payload = [pack(messages)]
         self._sealed += count
         self.batches += 1
-        self._unsent.append(Batch(parts, count, size, self._sealed, self._pending_floor))
+        batch = Batch(_MESSAGES, payload, count, size, self._sealed, self._pending_floor)
+        self._unsent.append(batch)
 
     def finish(self) -> None:
         """End the stream behind all that was written; again is harmless."""
@@ -136,8 +149,7 @@ class Outbox:
             self.seal()
             self._sealed += 1
             self.size += OVERHEAD
-            frame = encode(Kind.END, 1)
-            self._unsent.append(Batch([frame], 1, OVERHEAD, self._sealed, self._floor()))
+            self._unsent.append(Batch(_END, [], 1, OVERHEAD, self._sealed, self._floor()))
         self.state = step(SENDING, self.state, SendEvent.FINISH)
 
     @property
@@ -147,7 +159,7 @@ class Outbox:
 
     @property
     def sendable(self) -> bool:
-        """Whether ``transmit()`` would find something that the window lets go."""
+        """Whether ``take()`` would find something that the window lets go."""
         if self._pending:
             return True
         unsent = self._unsent
@@ -155,37 +167,39 @@ class Outbox:
             not self._in_flight or self._in_flight + unsent[0].size <= self.window
         )
 
-    def transmit(self, limit: int) -> list[bytes]:
-        """The frames to write now, in pieces: what the window lets go, ``limit`` bytes or so."""
-        self.seal()
+    def take(self, limit: int) -> list[Batch]:
+        """The batches that leave now: what the window lets go, ``limit`` bytes or so."""
+        if self._pending:
+            self.seal()
         unsent = self._unsent
-        out: list[bytes] = []
+        taken: list[Batch] = []
         while unsent and limit > 0:
             batch = unsent[0]
             if self._in_flight and self._in_flight + batch.size > self.window:
                 break
-            self._sent.append(unsent.popleft())
+            taken.append(unsent.popleft())
             self._in_flight += batch.size
             self._sent_last = batch.last
             limit -= batch.size
-            out += batch.parts
-        return out
+        self._sent += taken
+        return taken
 
     @property
     def held_back(self) -> int | None:
         """The floor of the first batch that has not left; None when all have."""
         return self._unsent[0].floor if self._unsent else None
 
-    def acknowledge(self, number: int) -> None:
-        """The other side has consumed ``number`` messages of this hosting.
+    def acknowledge(self, number: int) -> bool:
+        """The other side has consumed ``number`` messages of this hosting; whether that is news.
 
-        Raises RemoteProtocolError when so many were never sent, or more were acknowledged before.
+        Raises RemoteProtocolError when so many were never sent.
         """
         number += self._base
-        if not self._acked <= number <= self._sent_last:
+        if number <= self._acked:
+            return False
+        if number > self._sent_last:
             raise RemoteProtocolError(
-                reason=f"{number - self._base} acknowledged, of {self._sent_last - self._base} "
-                f"sent, after {self._acked - self._base}"
+                reason=f"{number - self._base} acknowledged, of {self._sent_last - self._base} sent"
             )
         self._acked = number
         sent = self._sent
@@ -195,6 +209,7 @@ class Outbox:
             self.size -= size
         if self.state is SendState.ENDING and not self._unsent and not sent:
             self.state = step(SENDING, self.state, SendEvent.ACKNOWLEDGED)
+        return True
 
     def agree(self, window: int, max_message: int) -> None:
         """Keep to what the other side takes, where that is less than our own limits."""
@@ -224,9 +239,14 @@ class Outbox:
         """
         while self._sent:
             batch = self._sent.pop()
-            done = batch.count - (batch.last - self._acked)
-            self._unsent.appendleft(_redelivered(batch, max(0, done)))
-            self.size -= batch.size - self._unsent[0].size
+            if batch.kind == _MESSAGES:
+                batch.flags |= REDELIVERED
+                done = batch.count - (batch.last - self._acked)
+                if done > 0:
+                    self.size -= batch.size
+                    _trim(batch, done)
+                    self.size += batch.size
+            self._unsent.appendleft(batch)
         self._in_flight = 0
         self._base = self._sent_last = self._acked
 
@@ -238,15 +258,9 @@ class Outbox:
         self._in_flight = self.size = 0
 
 
-def _redelivered(batch: Batch, done: int) -> Batch:
-    """The batch without the messages that are done, its header marked."""
-    length, kind, flags, _ = HEADER.unpack_from(batch.parts[0])
-    if kind != Kind.MESSAGES:
-        return batch
-    payload = [batch.parts[0][HEADER.size :], *batch.parts[1:]]
-    if done:
-        payload = drop_first(b"".join(payload), batch.count, done)
-        length = sum(map(len, payload))
-    count = batch.count - done
-    head = header(kind, length, count, flags | REDELIVERED)
-    return Batch([head, *payload], count, length, batch.last, batch.floor)
+def _trim(batch: Batch, done: int) -> None:
+    """Take the first ``done`` messages away."""
+    payload = drop_first(b"".join(batch.payload), batch.count, done)
+    batch.payload = [payload]
+    batch.size = len(payload)
+    batch.count -= done

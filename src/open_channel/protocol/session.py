@@ -5,14 +5,15 @@ what it received until its user has (``protocol.inbox``). A connection that is l
 session. The next one resumes it by its numbers when it reaches the same hosting; another hosting
 starts both streams from zero, and what is unacknowledged is sent again.
 
-The owner of a session moves bytes: ``receive()`` takes frames, ``transmit()`` gives what to write.
+The owner of a session moves bytes: ``transmit()`` gives what to write, and what
+arrives goes to the inbox or, as acknowledgement, to the outbox.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from open_channel.protocol.frames import Frame, Kind, encode
+from open_channel.protocol.frames import HEADER, Kind
 from open_channel.protocol.inbox import Inbox
 from open_channel.protocol.outbox import Outbox
 from open_channel.protocol.states import SESSION, SessionEvent, SessionState, step
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from open_channel.protocol.limits import Limits
 
 __all__ = ["Session"]
+
+_ACK = int(Kind.ACK)
 
 
 class Session:
@@ -37,13 +40,10 @@ class Session:
     def __init__(self, limits: Limits, *, hosts: bool) -> None:
         self._hosts = hosts
         self.inbox = Inbox(limits)
-        self.outbox = Outbox(limits, self._consumed)
+        self.outbox = Outbox(limits, self.inbox.consumed)
         self.state = SessionState.NEW
         self.hosting = 0
         """The hosting it is with, or was with last; 0 before the first."""
-
-    def _consumed(self) -> int:
-        return self.inbox.consumed
 
     def welcomed(self, hosting: int, received: int, *, resumed: bool) -> None:
         """A connection is made; the other side has ``received`` messages of this session.
@@ -69,26 +69,31 @@ class Session:
             self.state = step(SESSION, self.state, SessionEvent.CLOSED)
             self.outbox.clear()
 
-    def receive(self, frame: Frame) -> None:
-        """Take in a frame of an open connection (PING and GOODBYE are the connection's own).
-
-        Raises RemoteProtocolError; the connection is worth nothing then.
-        """
-        if frame.kind == Kind.ACK:
-            self.outbox.acknowledge(frame.number)
-        else:
-            self.inbox.receive(frame)
-
     def transmit(self, limit: int) -> list[bytes]:
-        """What to write now, in pieces: messages, ``limit`` bytes or so, then what was consumed.
+        """What to write now, in pieces: messages, ``limit`` bytes or so, and what was consumed.
 
         Empty when there is nothing, or nothing that may leave before the other side consumes.
         """
-        out = self.outbox.transmit(limit)
-        consumed = self.inbox.consumed
-        if self._hosts and (floor := self.outbox.held_back) is not None:
-            consumed = min(consumed, floor)
-        if consumed > self.inbox.acked:
-            self.inbox.acknowledged(consumed)
-            out.append(encode(Kind.ACK, consumed))
+        outbox, inbox = self.outbox, self.inbox
+        batches = outbox.take(limit)
+        ack = inbox.consumed()
+        if self._hosts and (floor := outbox.held_back) is not None and floor < ack:
+            ack = floor
+        before = inbox.acked
+        if ack > before:
+            inbox.acknowledged(ack)
+        elif not batches:
+            return []
+        else:
+            ack = before
+        if not batches:
+            return [HEADER.pack(0, _ACK, 0, 0, ack)]
+        # Only the last frame acknowledges: the others would overtake what is behind them.
+        last = batches.pop()
+        out: list[bytes] = []
+        for batch in batches:
+            out.append(batch.header(before))
+            out += batch.payload
+        out.append(last.header(ack))
+        out += last.payload
         return out

@@ -1,0 +1,33 @@
+"""The interface between a socket and who made it. Needed by type checkers and readers only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from open_channel.channel.socket import Peer
+
+__all__ = ["SocketOwner"]
+
+
+class SocketOwner(Protocol):
+    """The channel on the client's side, the listener service on the host's."""
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        ...
+
+    @property
+    def peer(self) -> Peer | None:
+        """The other end; None while there is none."""
+        ...
+
+    async def wait_connected(self) -> None:
+        """See ``ChannelSocket``."""
+
+    def shut(self, reason: str) -> None:
+        """Close at once."""
+
+    async def closed(self) -> None:
+        """Wait for what closing entails."""

@@ -1,0 +1,104 @@
+"""The interfaces between the parts: who is told what. Needed by type checkers and readers only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from open_channel.errors import ChannelError
+    from open_channel.io.guest import Guest
+    from open_channel.io.lockfile import LockFile
+    from open_channel.protocol.control import Welcome
+    from open_channel.protocol.frames import Frame
+
+__all__ = [
+    "Forkable",
+    "LinkOwner",
+    "Service",
+    "ServiceHost",
+    "SessionKeeper",
+    "SessionUser",
+    "WireOwner",
+]
+
+
+class Forkable(Protocol):
+    """A live object that holds descriptors."""
+
+    def forked(self) -> None:
+        """Called in a forked child, before any other code runs there: close the descriptors."""
+
+
+class WireOwner(Protocol):
+    """Who gets what comes over a wire."""
+
+    def frames_received(self, frames: list[Frame]) -> None:
+        """Frames came; raise RemoteProtocolError to end the connection."""
+
+    def writable(self) -> None:
+        """Writing may go on after ``Wire.paused``."""
+
+    def wire_lost(self, reason: str) -> None:
+        """The connection is gone; everything that arrived was handed over before."""
+
+
+class SessionUser(Protocol):
+    """Who reads and writes a session's messages: a socket."""
+
+    def readable(self) -> None:
+        """There is something to take, or there never will be again."""
+
+    def progressed(self) -> None:
+        """The other side has consumed something, or never will again."""
+
+
+class SessionKeeper(Protocol):
+    """Who makes connections for a session: the link, or the host."""
+
+    def session_lost(self, reason: str) -> None:
+        """The connection is gone."""
+
+    def session_left(self) -> None:
+        """The other side said goodbye."""
+
+    def session_ended(self) -> None:
+        """The other side's stream has ended: nothing follows what has arrived."""
+
+
+class Service(Protocol):
+    """What a host does for its members."""
+
+    def opened(self, guest: Guest) -> None:
+        """A member has opened a session with this hosting."""
+
+    async def finish(self) -> None:
+        """The host hands over: return when what was in hand is done, or enough was waited."""
+
+
+class ServiceHost(Protocol):
+    """Hosts a service in this member when the election is won."""
+
+    @property
+    def hosting(self) -> bool:
+        """Whether it does now."""
+        ...
+
+    def start(self, lock: LockFile, epoch: int, temporary: str | None) -> bool:
+        """Host: the lock is held; ``temporary`` is the path it is to be renamed from, if any.
+
+        Returns False when it came to nothing, with the lock released.
+        """
+        ...
+
+
+class LinkOwner(Protocol):
+    """Who is told how a link fares."""
+
+    def link_connected(self, welcome: Welcome, uid: int) -> None:
+        """A host has welcomed us; ``uid`` is the user it runs as."""
+
+    def link_lost(self, reason: str) -> None:
+        """The connection is gone; the link looks for a host again."""
+
+    def link_ended(self, error: ChannelError | None) -> None:
+        """The link will not connect again: it failed, or (None) the host's side ended it."""

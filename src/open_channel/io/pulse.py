@@ -1,0 +1,47 @@
+"""A hosting's pulse: a sign of life that needs no connection and no event loop.
+
+A thread raises the lock file's modification time once an interval. It goes on while the user's
+event loop is busy or blocked, and stops when the process is stopped or a C call holds the
+interpreter: just what tells a host that is busy from one that is hung. A thread of its own, since
+the background thread's loop may be uvloop's, whose import (15 ms) a process that merely hosts
+should not pay for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from open_channel.io import fork
+
+__all__ = ["Pulse"]
+
+
+class Pulse:
+    """Beats from its making until ``stop()``."""
+
+    __slots__ = ("_fd", "_interval", "_stop")
+
+    def __init__(self, path: str, interval: float) -> None:
+        # A descriptor of its own: the lock's own may be closed by another thread at any moment.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._interval = interval
+        self._stop = threading.Event()
+        fork.watch(self)
+        threading.Thread(target=self._beat, name="open-channel-pulse", daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._interval):
+            with contextlib.suppress(OSError):  # a file system gone read-only, say
+                os.utime(self._fd)
+        os.close(self._fd)
+
+    def stop(self) -> None:
+        """No more signs; again is harmless."""
+        fork.unwatch(self)
+        self._stop.set()
+
+    def forked(self) -> None:
+        """In a child, where the thread does not exist: the hosting is the parent's."""
+        os.close(self._fd)

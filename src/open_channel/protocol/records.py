@@ -1,0 +1,93 @@
+"""Records: what hosts and members publish of themselves in files, as one line of JSON each.
+
+A person can read them, and so can a program in any language. A reader finds a whole record or
+none: whatever is half written, of another shape or of other types is no record.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+__all__ = ["HostRecord", "MemberRecord", "decode_host", "decode_member", "encode_record"]
+
+
+class HostRecord(NamedTuple):
+    """The content of a lock file: who hosts the service."""
+
+    name: str
+    """The channel's name."""
+    service: str
+    hosting: int
+    """A random number of this hosting alone. Sessions resume against it, never against epochs."""
+    epoch: int
+    """Counts the hosts of this service; it only grows while the file is there."""
+    socket: str
+    """The file name of this hosting's socket, in the same directory."""
+    pid: int
+    member: str
+    since: float
+    """When this hosting began, in seconds since 1970."""
+
+
+class MemberRecord(NamedTuple):
+    """The content of a presence file: who this member is."""
+
+    name: str
+    """The channel's name."""
+    member: str
+    """Its random id, 32 hexadecimal digits."""
+    pid: int
+    since: float
+    """When it opened the channel, in seconds since 1970."""
+    listens: bool
+    """Whether it can host the listener service."""
+
+
+def encode_record(record: HostRecord | MemberRecord) -> bytes:
+    """One line."""
+    return json.dumps(record._asdict()).encode() + b"\n"
+
+
+def _fields(content: bytes, types: dict[str, type]) -> dict[str, Any] | None:
+    """The fields, each of its type; None when this is not such a record."""
+    if not content.endswith(b"\n"):
+        return None
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    known = {name: fields.get(name) for name in types}
+    return known if all(type(known[name]) is kind for name, kind in types.items()) else None
+
+
+_HOST = {
+    "name": str,
+    "service": str,
+    "hosting": int,
+    "epoch": int,
+    "socket": str,
+    "pid": int,
+    "member": str,
+    "since": float,
+}
+_MEMBER = {"name": str, "member": str, "pid": int, "since": float, "listens": bool}
+
+
+def decode_host(content: bytes) -> HostRecord | None:
+    """The record; None while there is none, or one that is only half written."""
+    fields = _fields(content, _HOST)
+    if fields is None or fields["hosting"] <= 0 or fields["epoch"] <= 0:
+        return None
+    # The name of a file in the same directory, and nothing that leads elsewhere.
+    if "/" in fields["socket"] or "\0" in fields["socket"]:
+        return None
+    return HostRecord(**fields)
+
+
+def decode_member(content: bytes) -> MemberRecord | None:
+    """The record; None while there is none, or one that is only half written."""
+    fields = _fields(content, _MEMBER)
+    return None if fields is None else MemberRecord(**fields)
