@@ -6,7 +6,8 @@ another takes over. This package is the asyncio API; ``open_channel.sync`` is th
 """
 
 from open_channel.channel.channel import Channel, open_channel
-from open_channel.channel.socket import ChannelSocket, Peer
+from open_channel.channel.conversation import Peer
+from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import (
     ChannelClosed,
     ChannelError,

@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING, overload
 
 from open_channel.channel.listener import SERVICE, Listener, ListenerHost
-from open_channel.channel.socket import ChannelSocket, Peer
+from open_channel.channel.conversation import Peer
+from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import ChannelClosed, ChannelError, ChannelForked
 from open_channel.io import fork
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
@@ -150,7 +151,7 @@ class Channel:
         if self._listener is not None:
             self._host = ListenerHost(member, self._listener)
         self._link = Link(member, SERVICE, self, self._host, timeout)
-        self._socket = ChannelSocket(self._link.io, self, drain=self._limits.drain, hosts=False)
+        self._socket = ChannelSocket(self._link.io, self, drain_limit=self._limits.drain, hosts=False)
         self._step(ChannelEvent.CONNECT)
         fork.watch(self)
         self._link.start()
@@ -216,7 +217,7 @@ class Channel:
             return
         self._error = error
         if self._socket is not None:
-            self._socket._fail(error)
+            self._socket.fail(error)
             self._socket.readable()
             self._socket.progressed()
         self._step(ChannelEvent.CLOSED)
@@ -231,7 +232,7 @@ class Channel:
             member.presence.leave()
             fork.unwatch(self)
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until the channel has left: its hosting, if any, is handed over by then."""
         if self._closing is not None:
             await asyncio.shield(self._closing)
@@ -247,4 +248,4 @@ class Channel:
         """In a child: see ``io.fork``."""
         self._error = ChannelForked(name=self._name, owner=self._pid)
         if self._socket is not None:
-            self._socket._error = self._error
+            self._socket.fail(self._error)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from open_channel.channel.socket import Peer
+    from open_channel.channel.conversation import Peer
 
-__all__ = ["SocketOwner"]
+__all__ = ["ConversationOwner", "SocketOwner"]
 
 
-class SocketOwner(Protocol):
-    """The channel on the client's side, the listener service on the host's."""
+class ConversationOwner(Protocol):
+    """Who knows the other end."""
 
     @property
     def name(self) -> str:
@@ -23,11 +23,15 @@ class SocketOwner(Protocol):
         """The other end; None while there is none."""
         ...
 
+
+class SocketOwner(ConversationOwner, Protocol):
+    """The channel on the client's side, the listener service on the host's."""
+
     async def wait_connected(self) -> None:
         """See ``ChannelSocket``."""
 
     def shut(self, reason: str) -> None:
         """Close at once."""
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait for what closing entails."""

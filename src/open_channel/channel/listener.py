@@ -8,7 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from open_channel.channel.socket import ChannelSocket, Peer
+from open_channel.channel.conversation import Peer
+from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import ChannelClosed
 from open_channel.io.host import Host
 from open_channel.io.lockfile import LockFile
@@ -63,27 +64,27 @@ class ListenerHost:
 
     def opened(self, guest: Guest) -> None:
         """See ``Service``."""
-        conversation = _Conversation(self._member, guest)
-        task = asyncio.get_running_loop().create_task(self._listen(conversation))
+        client = _Client(self._member, guest)
+        task = asyncio.get_running_loop().create_task(self._listen(client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _listen(self, conversation: _Conversation) -> None:
-        socket = conversation.socket
+    async def _listen(self, client: _Client) -> None:
+        socket = client.socket
         try:
             result = self._listener(socket)
             if not inspect.isawaitable(result):
                 return
             await result
         except ChannelClosed as error:
-            if not conversation.over:
-                self._failed(conversation, error)
+            if not client.over:
+                self._failed(client, error)
         except Exception as error:  # whatever a user's listener raises
-            self._failed(conversation, error)
-        conversation.shut("its listener has returned")
+            self._failed(client, error)
+        client.shut("its listener has returned")
 
-    def _failed(self, conversation: _Conversation, error: Exception) -> None:
-        name, pid = self._member.files.name, conversation.peer.pid
+    def _failed(self, client: _Client, error: Exception) -> None:
+        name, pid = self._member.files.name, client.peer.pid
         _log.error("%s: the listener failed with pid %d", name, pid, exc_info=error)
 
     async def finish(self) -> None:
@@ -98,7 +99,7 @@ class ListenerHost:
             await asyncio.wait(late, timeout=_IN_HAND)
 
 
-class _Conversation:
+class _Client:
     """One client at this host: the owner of the listener's socket."""
 
     def __init__(self, member: Member, guest: Guest) -> None:
@@ -106,12 +107,12 @@ class _Conversation:
         self._guest = guest
         self.over = False
         self.peer = Peer(guest.peer.pid, guest.peer.uid, guest.member.hex())
-        self.socket = ChannelSocket(guest.io, self, drain=member.limits.drain, hosts=True)
+        self.socket = ChannelSocket(guest.io, self, drain_limit=member.limits.drain, hosts=True)
         guest.on_over = self._over
 
     def _over(self) -> None:
         self.over = True
-        self.socket._fail(ChannelClosed(name=self.name, reason="the client has gone"))
+        self.socket.fail(ChannelClosed(name=self.name, reason="the client has gone"))
 
     async def wait_connected(self) -> None:
         """See ``SocketOwner``."""
@@ -124,7 +125,7 @@ class _Conversation:
             inbox.end_waits = 0
             inbox.messages.clear()
             self._guest.finish()
-            self.socket._fail(ChannelClosed(name=self.name, reason=reason))
+            self.socket.fail(ChannelClosed(name=self.name, reason=reason))
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """See ``SocketOwner``."""

@@ -26,7 +26,14 @@ __all__ = ["Waiter"]
 class Waiter:
     """Awaited by one task, once; woken or cancelled, whichever comes first."""
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_done", "_loop")
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancelled",
+        "_context",
+        "_done",
+        "_loop",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asyncio_future_blocking = False

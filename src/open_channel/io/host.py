@@ -57,7 +57,12 @@ class Host:
     """One hosting of one service."""
 
     def __init__(
-        self, files: ChannelFiles, lock: LockFile, record: HostRecord, limits: Limits, service: Service
+        self,
+        files: ChannelFiles,
+        lock: LockFile,
+        record: HostRecord,
+        limits: Limits,
+        service: Service,
     ) -> None:
         self.files = files
         self.record = record
@@ -333,9 +338,7 @@ class Host:
 class _Arrival:
     """A connection whose hello has not come yet."""
 
-    def __init__(
-        self, host: Host, peer: Credentials, sock: socket.socket, deadline: float
-    ) -> None:
+    def __init__(self, host: Host, peer: Credentials, sock: socket.socket, deadline: float) -> None:
         self._host = host
         self._peer = peer
         self._deadline = deadline

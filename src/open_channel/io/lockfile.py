@@ -83,7 +83,8 @@ class LockFile:
 
     def release(self) -> None:
         """Let go of the lock; again is harmless. The file stays: no path is ever unlinked that
-        another may own by now."""
+        another may own by now.
+        """
         fd, self._fd = self._fd, -1
         if fd < 0:
             return

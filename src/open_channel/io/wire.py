@@ -36,7 +36,6 @@ class Wire(asyncio.BufferedProtocol):
         self.label = label
         self.owner = owner
         self.decoder = Decoder()
-        self.get_buffer = self.decoder.get_buffer  # called by the event loop before each read
         self.reads = 0
         """Counts reads: what a watchdog looks at."""
         self.writes = 0
@@ -62,6 +61,10 @@ class Wire(asyncio.BufferedProtocol):
         """Called by the event loop."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Called by the event loop."""
+        return self.decoder.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the event loop."""

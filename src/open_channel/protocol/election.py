@@ -26,6 +26,7 @@ __all__ = [
     "Wait",
 ]
 
+
 class LockState(Enum):
     """What trying the lock gave."""
 

@@ -102,8 +102,8 @@ class Decoder:
         self._start = self._end = 0
         self._renew(self._size)
 
-    def get_buffer(self, sizehint: int = -1) -> memoryview:
-        """The room for the next read; never empty. ``sizehint`` is what asyncio passes."""
+    def get_buffer(self) -> memoryview:
+        """The room for the next read; never empty."""
         start, end = self._start, self._end
         if start == end:
             if len(self._view) != self._size:

@@ -1,0 +1,185 @@
+"""A conversation: what a socket can do without waiting.
+
+The asyncio socket adds waiting for tasks (``channel.socket``), the blocking one for threads
+(``open_channel.sync.socket``). Everything here runs in the event loop, but for what says that it
+may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from open_channel.errors import ChannelClosed, ChannelError
+from open_channel.protocol.states import SendState, SessionState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from open_channel.channel.interfaces import ConversationOwner
+    from open_channel.io.session_io import SessionIO
+
+__all__ = ["Conversation", "Peer", "as_bytes"]
+
+_WRITING = SendState.WRITING
+
+
+class Peer(NamedTuple):
+    """The process at the other end of a socket."""
+
+    pid: int
+    """Its process id, as the kernel told it."""
+    uid: int
+    """The user it runs as."""
+    member: str
+    """The random id of its opened channel: 32 hexadecimal digits."""
+
+
+class Conversation:
+    """One side of a conversation between a client and a listener."""
+
+    __slots__ = (
+        "_error",
+        "_inbox",
+        "_io",
+        "_messages",
+        "_outbox",
+        "_owner",
+        "_unfinished",
+        "drain_limit",
+        "on_change",
+    )
+
+    def __init__(
+        self, io: SessionIO, owner: ConversationOwner, *, drain_limit: int, hosts: bool
+    ) -> None:
+        self._io = io
+        self._owner = owner
+        self._inbox = io.session.inbox
+        self._messages = self._inbox.messages
+        self._outbox = io.session.outbox
+        # On the host's side a message is done when the listener comes back, not when it is taken.
+        self._unfinished = int(hosts)
+        self._error: ChannelError | None = None
+        self.drain_limit = drain_limit
+        """Bytes in the outbox above which a writer should wait."""
+        self.on_change: Callable[[], None] | None = None
+        """Called in the loop when there is something to take, or room, or the end."""
+        io.user = self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._owner.name!r} {self._io.session.state.value}>"
+
+    @property
+    def peer(self) -> Peer | None:
+        """The process at the other end; None while there is no connection and never was one."""
+        return self._owner.peer
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether an earlier host's listener may have handled the message that was read last.
+
+        True only on the listener's side, only after a takeover.
+        """
+        return self._inbox.redelivered
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything has been read and nothing will follow.
+
+        It tells the end from an empty message, which ``read()`` returns as ``b""`` too.
+        """
+        return not self._messages and (
+            self._inbox.ended or self._io.session.state is SessionState.CLOSED
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._error is not None or self._outbox.state is not _WRITING
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def write(self, message: bytes | bytearray | memoryview) -> None:
+        """Write one message; it leaves when this turn of the event loop ends.
+
+        ``message`` is any bytes-like object, up to the channel's ``max_message`` bytes; what is
+        mutable is copied. Returns at once, connected or not; ``drain()`` is how to wait for room.
+
+        Raises ChannelClosed when the socket is closed, MessageTooLarge, OutboxFull when more than
+        the channel's ``outbox`` bytes are unacknowledged, and TypeError for what is not
+        bytes-like; nothing is queued then.
+        """
+        if type(message) is not bytes:
+            message = as_bytes(message)
+        if self._error is not None or self._outbox.state is not _WRITING:
+            self.check_open()
+        self._outbox.write(message)
+        io = self._io
+        if not io.scheduled:
+            io.schedule()
+
+    @property
+    def backlog(self) -> int:
+        """The bytes written and not acknowledged; may be read in any thread."""
+        return self._outbox.size
+
+    @property
+    def max_message(self) -> int:
+        """The largest message that can be written, in bytes; may be read in any thread."""
+        return self._outbox.max_message
+
+    def check_open(self) -> None:
+        """Raise what ended the conversation, if anything did; in any thread."""
+        if self._error is not None:
+            raise self._error
+        if self._outbox.state is not _WRITING:
+            raise ChannelClosed(name=self._owner.name, reason="closed by this side")
+
+    def flush_soon(self) -> None:
+        """Let what was taken be acknowledged when this turn of the loop ends."""
+        self._io.schedule()
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def take(self) -> bytes | None:
+        """The next message, if there is one; in any thread, but in one at a time.
+
+        Coming back for a message is what makes the one before done.
+        """
+        # First in hand, then taken: the loop may count in between, and must not count it as done.
+        inbox = self._inbox
+        if self._messages:
+            inbox.in_hand = self._unfinished
+            return self._messages.popleft()
+        inbox.in_hand = 0
+        if self.at_end:
+            inbox.end_waits = 0
+            if self._error is not None and not isinstance(self._error, ChannelClosed):
+                raise self._error
+        return None
+
+    def fail(self, error: ChannelError) -> None:
+        """No more: every use from now on raises ``error``; reading goes on to the end."""
+        if self._error is None:
+            self._error = error
+
+    def readable(self) -> None:
+        """See ``SessionUser``."""
+        if self.on_change is not None:
+            self.on_change()
+
+    def progressed(self) -> None:
+        """See ``SessionUser``."""
+        if self.on_change is not None:
+            self.on_change()
+
+
+def as_bytes(message: object) -> bytes:
+    """A bytes-like object as bytes, copied if it can change; raises TypeError for anything else."""
+    if isinstance(message, bytes):
+        return bytes(message)
+    try:
+        return memoryview(message).tobytes()  # type: ignore[arg-type]
+    except TypeError:
+        kind = type(message).__name__
+        raise TypeError(f"a message is bytes-like, not {kind}") from None

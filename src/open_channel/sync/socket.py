@@ -1,0 +1,253 @@
+"""The blocking socket: one conversation, for threads.
+
+The messages stay where the asyncio socket has them. A reading thread takes them out of its inbox
+(``deque`` operations are atomic), and a writing thread leaves its messages in a queue that the
+loop moves into the outbox. Either tells the loop once, however many messages there are.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from open_channel.channel.conversation import as_bytes
+from open_channel.errors import ChannelClosed, ChannelError, MessageTooLarge, WaitTimeout
+from open_channel.io.background import background_loop
+from open_channel.protocol.batches import OVERHEAD
+from open_channel.sync import portal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from open_channel.channel.conversation import Peer
+    from open_channel.channel.socket import ChannelSocket as AsyncSocket
+
+__all__ = ["ChannelSocket"]
+
+
+class ChannelSocket:
+    """One conversation: between a client and the listener of whoever hosts the channel.
+
+    See ``open_channel.ChannelSocket`` for what it promises. Every method can be called from any
+    thread; each blocking one takes a timeout in seconds, where None waits for ever.
+    """
+
+    def __init__(self, opened: AsyncSocket, reopen: Callable[[], AsyncSocket] | None) -> None:
+        self._reopen = reopen
+        self._attach(opened)
+
+    def _attach(self, opened: AsyncSocket) -> None:
+        """Serve this asyncio socket; called in the loop."""
+        self._socket: AsyncSocket | None = opened
+        self._loop = background_loop()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._queue: deque[bytes] = deque()
+        self._queued = 0  # bytes in the queue, counted as in the outbox
+        self._told = False  # whether the loop knows that there is something to move or acknowledge
+        opened.on_change = self._change
+
+    def _open(self) -> AsyncSocket:
+        """The asyncio socket; in a forked child a new one, with its first use there."""
+        socket = self._socket
+        if socket is None:
+            assert self._reopen is not None
+            opened = self._reopen()
+            portal.call(lambda: self._attach(opened))
+            return opened
+        return socket
+
+    def forked(self) -> None:
+        """In a child: what is the parent's stays with the parent."""
+        self._socket = None
+
+    def __repr__(self) -> str:
+        return f"<sync {self._socket!r}>"
+
+    # --- in the loop -----------------------------------------------------------------------
+
+    def _change(self) -> None:
+        with self._lock:
+            self._changed.notify_all()
+
+    def _move(self) -> None:
+        """Move what was written into the outbox, and let what was read be acknowledged."""
+        self._told = False
+        socket = self._socket
+        if socket is None:
+            return
+        queue = self._queue
+        try:
+            while queue:
+                message = queue[0]
+                socket.write(message)
+                queue.popleft()
+                self._queued -= len(message) + OVERHEAD
+        except ChannelError:  # closed: the next write in a thread raises it
+            queue.clear()
+            self._queued = 0
+            self._change()
+        socket.flush_soon()
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self._loop.call_soon_threadsafe(self._move)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def write(
+        self, message: bytes | bytearray | memoryview, timeout: float | None = None
+    ) -> None:
+        """Write one message, connected or not; wait for room when too much is unacknowledged.
+
+        ``timeout`` bounds the wait for room. Raises WaitTimeout when it passes first (nothing is
+        queued then), ChannelClosed, MessageTooLarge, and TypeError for what is not bytes-like.
+        """
+        data = as_bytes(message)
+        socket = self._open()
+        if len(data) > socket.max_message:
+            raise MessageTooLarge(size=len(data), limit=socket.max_message)
+        with self._lock:
+            if socket.backlog + self._queued > socket.drain_limit:
+                self._wait_for_room(socket, timeout)
+            socket.check_open()
+            self._queue.append(data)
+            self._queued += len(data) + OVERHEAD
+            self._tell()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait while the outbox is over its limit; ``write()`` does so by itself.
+
+        Raises WaitTimeout and ChannelClosed.
+        """
+        socket = self._open()
+        with self._lock:
+            self._wait_for_room(socket, timeout)
+        socket.check_open()
+
+    def _wait_for_room(self, socket: AsyncSocket, timeout: float | None) -> None:
+        def has_room() -> bool:
+            return socket.closed or socket.backlog + self._queued <= socket.drain_limit
+
+        if not self._changed.wait_for(has_room, timeout):
+            raise WaitTimeout(what="room in the outbox", timeout=timeout)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def read(self, timeout: float | None = None) -> bytes:
+        """The next message; ``b""`` at the end (``at_end`` tells it from an empty message).
+
+        Raises WaitTimeout when ``timeout`` seconds pass first, and what ended the channel when
+        that was an error. Several threads may read; each message goes to one.
+        """
+        message = self._next(timeout)
+        return b"" if message is None else message
+
+    def _next(self, timeout: float | None) -> bytes | None:
+        socket = self._open()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lock:
+            while True:
+                message = socket.take()
+                if not self._told:
+                    self._tell()
+                if message is not None:
+                    return message
+                if socket.at_end:
+                    return None
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise WaitTimeout(what="a message", timeout=timeout)
+                self._changed.wait(left)
+
+    def __iter__(self) -> ChannelSocket:
+        """Iterate over the messages until the end."""
+        return self
+
+    def __next__(self) -> bytes:
+        """The next message; see ``read()``."""
+        message = self._next(None)
+        if message is None:
+            raise StopIteration
+        return message
+
+    # --- what is known ---------------------------------------------------------------------
+
+    @property
+    def peer(self) -> Peer | None:
+        """The process at the other end; None while there is no connection and never was one."""
+        return self._open().peer
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether an earlier host's listener may have handled the message that was read last."""
+        return self._open().redelivered
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything has been read and nothing will follow."""
+        return self._open().at_end
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def wait_connected(self, timeout: float | None = None) -> None:
+        """Wait until there is a connection.
+
+        Raises ConnectTimeout when the timeout given to ``connect()`` passes first, WaitTimeout
+        when this one does, what the host refused, or ChannelClosed.
+        """
+        portal.run(self._open().wait_connected(), timeout, "a connection")
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close: write what is queued, wait until it is consumed, then close; again is harmless.
+
+        ``timeout`` bounds the wait; what is not acknowledged then is lost. On the client's side
+        the channel is closed too, and if this process hosts it, another takes over in order.
+        """
+        socket = self._socket
+        if socket is None:  # a forked child that never used it
+            self._reopen = _closed
+            return
+
+        async def close() -> None:
+            self._move()
+            await socket.close(timeout)
+
+        portal.run(close(), None, "")
+
+    def destroy(self) -> None:
+        """Close the socket at once, and on the client's side the channel; again is harmless."""
+        socket = self._socket
+        if socket is None:
+            self._reopen = _closed
+        else:
+            portal.call(socket.destroy)
+
+    def finish_writing(self) -> None:
+        """In the loop: what a listener's thread has written is on its way before it returns."""
+        self._move()
+
+    def __enter__(self) -> ChannelSocket:
+        """Wait until there is a connection."""
+        self.wait_connected()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close; at once when the block failed."""
+        if kind is None:
+            self.close()
+        else:
+            self.destroy()
+
+
+def _closed() -> AsyncSocket:
+    raise ChannelClosed(name="", reason="closed by this side")
