@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
-from open_channel.channel.listener import SERVICE, Listener, ListenerHost
 from open_channel.channel.conversation import Peer
+from open_channel.channel.listener import SERVICE, Listener, ListenerHost
 from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import ChannelClosed, ChannelError, ChannelForked
 from open_channel.io import fork
@@ -19,13 +19,16 @@ from open_channel.protocol.limits import Limits
 from open_channel.protocol.states import CHANNEL, ChannelEvent, ChannelState, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from open_channel.protocol.control import Welcome
 
-__all__ = ["DEFAULT_NAME", "Channel", "open_channel"]
+__all__ = ["DEFAULT_NAME", "Channel", "name_and_listener", "open_channel"]
 
 _log = logging.getLogger("open_channel")
 
 DEFAULT_NAME = "open-channel"
+_L = TypeVar("_L", bound="Callable[..., object]")
 _TIMEOUT = 5.0
 
 
@@ -66,11 +69,17 @@ def open_channel(
     Raises NameInvalid for a name that cannot be used, and TypeError for a listener that cannot be
     called.
     """
-    if not isinstance(name, str) and callable(name) and listener is None:
-        name, listener = DEFAULT_NAME, name
+    name, listener = name_and_listener(name, listener)
+    return Channel(name, listener, directory, limits or Limits())
+
+
+def name_and_listener(name: object, listener: _L | None) -> tuple[str, _L | None]:
+    """Sort out what ``open_channel()`` was given; see there."""
+    if callable(name) and listener is None:
+        return DEFAULT_NAME, cast("_L", name)
     if listener is not None and not callable(listener):
         raise TypeError(f"a listener is a function, not a {type(listener).__name__}")
-    return Channel(check_name(name), listener, directory, limits or Limits())
+    return check_name(name), listener
 
 
 class Channel:
@@ -151,7 +160,9 @@ class Channel:
         if self._listener is not None:
             self._host = ListenerHost(member, self._listener)
         self._link = Link(member, SERVICE, self, self._host, timeout)
-        self._socket = ChannelSocket(self._link.io, self, drain_limit=self._limits.drain, hosts=False)
+        self._socket = ChannelSocket(
+            self._link.io, self, drain_limit=self._limits.drain, hosts=False
+        )
         self._step(ChannelEvent.CONNECT)
         fork.watch(self)
         self._link.start()

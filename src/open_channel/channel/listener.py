@@ -1,4 +1,4 @@
-"""The listener service: the host's side, which gives each client's socket to the user's listener."""
+"""The listener service: on the host, it gives each client's socket to the user's listener."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class ListenerHost:
         """Whether this member hosts now."""
         return self._host is not None and self._host.hosting
 
-    def start(self, lock: LockFile, epoch: int, temporary: str | None) -> bool:
+    def start(self, lock: LockFile, epoch: int) -> bool:
         """See ``ServiceHost``."""
-        self._host = Host.start(self._member, SERVICE, lock, epoch, temporary, self)
+        self._host = Host.start(self._member, SERVICE, lock, epoch, self)
         return self._host is not None
 
     async def hand_over(self) -> None:

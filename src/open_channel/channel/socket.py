@@ -32,9 +32,7 @@ class ChannelSocket(Conversation):
 
     __slots__ = ("_drainers", "_fair", "_loop", "_readers", "_socket_owner")
 
-    def __init__(
-        self, io: SessionIO, owner: SocketOwner, *, drain_limit: int, hosts: bool
-    ) -> None:
+    def __init__(self, io: SessionIO, owner: SocketOwner, *, drain_limit: int, hosts: bool) -> None:
         super().__init__(io, owner, drain_limit=drain_limit, hosts=hosts)
         self._socket_owner = owner
         self._loop = asyncio.get_running_loop()

@@ -89,13 +89,9 @@ class Host:
         service: str,
         lock: LockFile,
         epoch: int,
-        temporary: str | None,
-        services: Service,
+        provider: Service,
     ) -> Host | None:
-        """Begin to host: bind, publish, serve; None when it cannot be, with the lock released.
-
-        ``temporary`` is where the lock file is, when it is to be renamed over a hung host's.
-        """
+        """Begin to host: bind, publish, serve; None when it cannot be, with the lock released."""
         hosting = int.from_bytes(os.urandom(8), "big") >> 1 or 1
         record = HostRecord(
             name=member.files.name,
@@ -107,12 +103,11 @@ class Host:
             member=member.id.hex(),
             since=time.time(),
         )
-        host = cls(member.files, lock, record, member.limits, services)
+        host = cls(member.files, lock, record, member.limits, provider)
         try:
             host.bind()
             host.publish()
-            if temporary is not None:
-                lock.rename(temporary)
+            lock.put_in_place()
         except OSError as error:
             _log.error("%s: cannot host: %s", member.files.name, error)
             host.step_down(f"cannot host: {error}")

@@ -83,11 +83,8 @@ class ServiceHost(Protocol):
         """Whether it does now."""
         ...
 
-    def start(self, lock: LockFile, epoch: int, temporary: str | None) -> bool:
-        """Host: the lock is held; ``temporary`` is the path it is to be renamed from, if any.
-
-        Returns False when it came to nothing, with the lock released.
-        """
+    def start(self, lock: LockFile, epoch: int) -> bool:
+        """Host: the lock is held. Returns False when it came to nothing, with the lock released."""
         ...
 
 

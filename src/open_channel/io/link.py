@@ -8,9 +8,7 @@ loop of ``Link.run()``; what to do next is the election's decision (``protocol.e
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from open_channel.errors import ChannelError, ConnectTimeout, NameCollision
@@ -101,16 +99,15 @@ class Link:
         action = self._election.decide(view, self._loop.time(), chance())
         match action:
             case Host(epoch):
-                assert lock is not None and self._host is not None
-                if not self._host.start(lock, epoch, None):
-                    await asyncio.sleep(0)
+                assert lock is not None
+                await self._start_hosting(lock, epoch)
             case Dial(record):
                 await self._dial(record)
             case Wait(delay, reason):
                 self._last = reason
                 await asyncio.sleep(delay)
             case Depose(file, epoch):
-                self._depose(file, epoch)
+                await self._depose(file, epoch)
 
     # --- the lock file ---------------------------------------------------------------------
 
@@ -138,18 +135,20 @@ class Link:
             secure(self._files.directory)
             return LockFile.acquire(path)
 
-    def _depose(self, file: tuple[int, int], epoch: int) -> None:
+    async def _start_hosting(self, lock: LockFile, epoch: int) -> None:
         assert self._host is not None
+        if not self._host.start(lock, epoch):
+            self._last = "this process won the election and could not host: see the log"
+            await asyncio.sleep(self._member.limits.heartbeat)
+
+    async def _depose(self, file: tuple[int, int], epoch: int) -> None:
         path = self._files.lock(self._service[0])
-        temporary = self._files.temporary()
-        lock = LockFile.create(temporary, path)
+        lock = LockFile.create(self._files.temporary(), path)
         if read_file(path)[1] != file:
             lock.release()
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
             return
         _log.info("%s: its host shows no sign of life and is deposed", self._files.name)
-        self._host.start(lock, epoch, temporary)
+        await self._start_hosting(lock, epoch)
 
     # --- a connection ----------------------------------------------------------------------
 

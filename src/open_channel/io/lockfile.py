@@ -30,14 +30,15 @@ _HIGH = 1000
 class LockFile:
     """A lock that this process holds, until ``release()`` or its death."""
 
-    __slots__ = ("_fd", "path", "status")
+    __slots__ = ("_fd", "_temporary", "path", "status")
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str, temporary: str | None = None) -> None:
         with contextlib.suppress(OSError):
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH)
             os.close(fd)
             fd = high
         self._fd = fd
+        self._temporary = temporary
         self.path = path
         status = os.fstat(fd)
         self.status = status.st_dev, status.st_ino
@@ -59,14 +60,16 @@ class LockFile:
 
     @classmethod
     def create(cls, temporary: str, path: str) -> LockFile:
-        """A new file with the lock held, under a temporary name until ``rename()``."""
+        """A new file with the lock held, under a temporary name until ``put_in_place()``."""
         fd = os.open(temporary, _FLAGS | os.O_EXCL, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(fd, path)
+        return cls(fd, path, temporary)
 
-    def rename(self, temporary: str) -> None:
+    def put_in_place(self) -> None:
         """Give a file made by ``create()`` its name, in the place of whatever has it."""
-        os.rename(temporary, self.path)
+        if self._temporary is not None:
+            os.rename(self._temporary, self.path)
+            self._temporary = None
 
     def holds(self) -> bool:
         """Whether the path still names the file that is locked (one ``stat``)."""
@@ -89,6 +92,9 @@ class LockFile:
         if fd < 0:
             return
         fork.unwatch(self)
+        if self._temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._temporary)
         # Explicitly: a child forked by C code, without our hook, may still share the lock.
         fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)

@@ -36,10 +36,10 @@ class Presence:
             if self._lock.holds():
                 return
             self._lock.release()
-        temporary = self._files.temporary()
-        lock = LockFile.create(temporary, self._files.presence(self._record.member))
+        path = self._files.presence(self._record.member)
+        lock = LockFile.create(self._files.temporary(), path)
         lock.write(encode_record(self._record))
-        lock.rename(temporary)
+        lock.put_in_place()
         self._lock = lock
 
     def leave(self) -> None:

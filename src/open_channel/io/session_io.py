@@ -24,9 +24,8 @@ __all__ = ["SessionIO"]
 _CHUNK = 256 * 1024  # bytes handed to the transport at a time
 
 # Plain ints: these are compared for every frame.
-_MESSAGES, _END, _ACK, _PING, _GOODBYE = map(
-    int, (Kind.MESSAGES, Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE)
-)
+_MESSAGES, _END, _GOODBYE = int(Kind.MESSAGES), int(Kind.END), int(Kind.GOODBYE)
+_SILENT = frozenset({int(Kind.ACK), int(Kind.PING)})
 
 
 class SessionIO:
@@ -80,12 +79,12 @@ class SessionIO:
 
     def _write(self) -> None:
         wire = self.wire
-        if wire is None or wire.paused:
+        if wire is None:
             return
         session = self.session
-        while parts := session.transmit(_CHUNK):
+        while not wire.paused and (parts := session.transmit(_CHUNK)):
             wire.write(parts)
-            if wire.paused or not session.outbox.sendable:
+            if not session.outbox.sendable:
                 return
 
     def frames_received(self, frames: list[Frame]) -> None:
@@ -105,7 +104,7 @@ class SessionIO:
                 ended = True
             elif kind == _GOODBYE:
                 left = True
-            elif kind != _ACK and kind != _PING:
+            elif kind not in _SILENT:
                 raise RemoteProtocolError(reason=f"{Kind(kind).name} on an open connection")
             if outbox.acknowledge(frame.ack):
                 acknowledged = True

@@ -59,9 +59,8 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
     if lengths.count(first) == count and first:
         # All of one length, as they mostly are: half the time of slicing.
         return [body for (body,) in iter_unpack(f"{first}s", bodies)]
-    if size < _SMALL * count:
-        bodies = bytes(bodies)
-    return [bytes(bodies[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))]
+    source = bytes(bodies) if size < _SMALL * count else bodies
+    return [bytes(source[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))]
 
 
 def length_of(message: bytes) -> bytes:

@@ -113,7 +113,8 @@ def decode_hello(frame: Frame) -> Hello:
     """Raises RemoteProtocolError when it is not a Hello of this version."""
     _check(frame, _HELLO)
     service, *fields = _HELLO.unpack_from(frame.payload)
-    hello = Hello(service.decode("latin-1"), *fields, bytes(frame.payload[_HELLO.size :]))
+    tail = bytes(frame.payload[_HELLO.size :])
+    hello = Hello._make((service.decode("latin-1"), *fields, tail))
     _check_window(Kind.HELLO, hello.window)
     return hello
 
@@ -121,8 +122,8 @@ def decode_hello(frame: Frame) -> Hello:
 def decode_welcome(frame: Frame) -> Welcome:
     """Raises RemoteProtocolError when it is not a Welcome of this version."""
     _check(frame, _WELCOME)
-    fields = _WELCOME.unpack_from(frame.payload)
-    welcome = Welcome(*fields, bytes(frame.payload[_WELCOME.size :]))
+    tail = bytes(frame.payload[_WELCOME.size :])
+    welcome = Welcome._make((*_WELCOME.unpack_from(frame.payload), tail))
     _check_window(Kind.WELCOME, welcome.window)
     if not 0 < welcome.heartbeat <= _LONGEST or not welcome.hosting:
         raise RemoteProtocolError(

@@ -34,10 +34,8 @@ class Batch:
 
     __slots__ = ("count", "flags", "floor", "kind", "last", "payload", "size")
 
-    def __init__(
-        self, kind: int, payload: list[bytes], count: int, size: int, last: int, floor: int
-    ) -> None:
-        self.kind = kind
+    def __init__(self, payload: list[bytes], count: int, size: int, last: int, floor: int) -> None:
+        self.kind = _MESSAGES if payload else _END
         self.flags = 0
         self.payload = payload
         """In pieces to be written in a row: a large message is not copied."""
@@ -134,13 +132,11 @@ class Outbox:
         size = self._pending_size
         self._pending = []
         self._pending_size = 0
-        if size > _SEAL * 2:  # one large message: see write()
-            payload = [length_of(messages[0]), messages[0]]
-        else:
-            payload = [pack(messages)]
+        large = size > _SEAL * 2  # one message alone: see write()
+        payload = [length_of(messages[0]), messages[0]] if large else [pack(messages)]
         self._sealed += count
         self.batches += 1
-        batch = Batch(_MESSAGES, payload, count, size, self._sealed, self._pending_floor)
+        batch = Batch(payload, count, size, self._sealed, self._pending_floor)
         self._unsent.append(batch)
 
     def finish(self) -> None:
@@ -149,7 +145,7 @@ class Outbox:
             self.seal()
             self._sealed += 1
             self.size += OVERHEAD
-            self._unsent.append(Batch(_END, [], 1, OVERHEAD, self._sealed, self._floor()))
+            self._unsent.append(Batch([], 1, OVERHEAD, self._sealed, self._floor()))
         self.state = step(SENDING, self.state, SendEvent.FINISH)
 
     @property

@@ -10,14 +10,13 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, overload
 
-from open_channel.channel.channel import DEFAULT_NAME
+from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.channel import Channel as AsyncChannel
 from open_channel.channel.channel import open_channel as open_async
 from open_channel.channel.conversation import Peer
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.io import fork
-from open_channel.io.directory import check_name
 from open_channel.protocol.limits import Limits
 from open_channel.sync import portal
 from open_channel.sync.socket import ChannelSocket
@@ -60,11 +59,8 @@ def open_channel(
 
     Raises NameInvalid and TypeError as it does.
     """
-    if not isinstance(name, str) and callable(name) and listener is None:
-        name, listener = DEFAULT_NAME, name
-    if listener is not None and not callable(listener):
-        raise TypeError(f"a listener is a function, not a {type(listener).__name__}")
-    return Channel(check_name(name), listener, directory, limits)
+    name, listener = name_and_listener(name, listener)
+    return Channel(name, listener, directory, limits)
 
 
 class Channel:

@@ -99,9 +99,7 @@ class ChannelSocket:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def write(
-        self, message: bytes | bytearray | memoryview, timeout: float | None = None
-    ) -> None:
+    def write(self, message: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
         """Write one message, connected or not; wait for room when too much is unacknowledged.
 
         ``timeout`` bounds the wait for room. Raises WaitTimeout when it passes first (nothing is

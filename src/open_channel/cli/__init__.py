@@ -1,0 +1,25 @@
+"""The ``open-channel`` command: a demonstration, and a look at the channels of this machine.
+
+It needs the extra ``open-channel[cli]``; the library itself never imports what that installs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; without its extra, say what to install and exit with 2."""
+    try:
+        from open_channel.cli.app import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("typer", "rich"):
+            raise
+        print(
+            f"open-channel: the command needs {error.name}: pip install 'open-channel[cli]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None
+    app(prog_name="open-channel")
