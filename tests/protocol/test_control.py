@@ -113,7 +113,7 @@ def test_any_welcome_arrives(welcome):
     st.builds(
         Refusal,
         st.sampled_from(control.REFUSED_FOR),
-        st.text(st.characters(codec="utf-8"), max_size=50),
+        st.text("a \0ü€😀", max_size=50),
         numbers,
         numbers,
     )

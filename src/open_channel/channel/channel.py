@@ -160,9 +160,7 @@ class Channel:
         if self._listener is not None:
             self._host = ListenerHost(member, self._listener)
         self._link = Link(member, SERVICE, self, self._host, timeout)
-        self._socket = ChannelSocket(
-            self._link.io, self, drain_limit=self._limits.drain, hosts=False
-        )
+        self._socket = ChannelSocket(self._link.io, self, hosts=False)
         self._step(ChannelEvent.CONNECT)
         fork.watch(self)
         self._link.start()
@@ -219,9 +217,9 @@ class Channel:
 
     def shut(self, reason: str) -> None:
         """See ``SocketOwner``."""
+        self._finish(ChannelClosed(name=self._name, reason=reason))
         if self._link is not None:
             self._link.close()
-        self._finish(ChannelClosed(name=self._name, reason=reason))
 
     def _finish(self, error: ChannelError) -> None:
         if self._state is ChannelState.CLOSED:
@@ -229,8 +227,6 @@ class Channel:
         self._error = error
         if self._socket is not None:
             self._socket.fail(error)
-            self._socket.readable()
-            self._socket.progressed()
         self._step(ChannelEvent.CLOSED)
         if self._member is not None:
             self._closing = asyncio.get_running_loop().create_task(self._leave(self._member))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.errors import ChannelClosed, ChannelError
+from open_channel.protocol.outbox import SMALL
 from open_channel.protocol.states import SendState, SessionState
 
 if TYPE_CHECKING:
@@ -45,13 +46,10 @@ class Conversation:
         "_outbox",
         "_owner",
         "_unfinished",
-        "drain_limit",
         "on_change",
     )
 
-    def __init__(
-        self, io: SessionIO, owner: ConversationOwner, *, drain_limit: int, hosts: bool
-    ) -> None:
+    def __init__(self, io: SessionIO, owner: ConversationOwner, *, hosts: bool) -> None:
         self._io = io
         self._owner = owner
         self._inbox = io.session.inbox
@@ -60,8 +58,6 @@ class Conversation:
         # On the host's side a message is done when the listener comes back, not when it is taken.
         self._unfinished = int(hosts)
         self._error: ChannelError | None = None
-        self.drain_limit = drain_limit
-        """Bytes in the outbox above which a writer should wait."""
         self.on_change: Callable[[], None] | None = None
         """Called in the loop when there is something to take, or room, or the end."""
         io.user = self
@@ -109,11 +105,14 @@ class Conversation:
         the channel's ``outbox`` bytes are unacknowledged, and TypeError for what is not
         bytes-like; nothing is queued then.
         """
-        if type(message) is not bytes:
+        outbox = self._outbox
+        if outbox.credit and type(message) is bytes and len(message) <= SMALL:
+            outbox.credit -= 1
+            outbox.pending.append(message)
+        else:
             message = as_bytes(message)
-        if self._error is not None or self._outbox.state is not _WRITING:
             self.check_open()
-        self._outbox.write(message)
+            outbox.write(message)
         io = self._io
         if not io.scheduled:
             io.schedule()
@@ -121,7 +120,12 @@ class Conversation:
     @property
     def backlog(self) -> int:
         """The bytes written and not acknowledged; may be read in any thread."""
-        return self._outbox.size
+        return self._outbox.backlog
+
+    @property
+    def drain_limit(self) -> int:
+        """The backlog above which a writer should wait; may be read in any thread."""
+        return self._outbox.soft
 
     @property
     def max_message(self) -> int:
@@ -162,6 +166,7 @@ class Conversation:
         """No more: every use from now on raises ``error``; reading goes on to the end."""
         if self._error is None:
             self._error = error
+            self._outbox.credit = 0
 
     def readable(self) -> None:
         """See ``SessionUser``."""
@@ -177,7 +182,7 @@ class Conversation:
 def as_bytes(message: object) -> bytes:
     """A bytes-like object as bytes, copied if it can change; raises TypeError for anything else."""
     if isinstance(message, bytes):
-        return bytes(message)
+        return bytes(message)  # which are themselves, unless of a subclass
     try:
         return memoryview(message).tobytes()  # type: ignore[arg-type]
     except TypeError:

@@ -107,7 +107,7 @@ class _Client:
         self._guest = guest
         self.over = False
         self.peer = Peer(guest.peer.pid, guest.peer.uid, guest.member.hex())
-        self.socket = ChannelSocket(guest.io, self, drain_limit=member.limits.drain, hosts=True)
+        self.socket = ChannelSocket(guest.io, self, hosts=True)
         guest.on_over = self._over
 
     def _over(self) -> None:

@@ -32,8 +32,8 @@ class ChannelSocket(Conversation):
 
     __slots__ = ("_drainers", "_fair", "_loop", "_readers", "_socket_owner")
 
-    def __init__(self, io: SessionIO, owner: SocketOwner, *, drain_limit: int, hosts: bool) -> None:
-        super().__init__(io, owner, drain_limit=drain_limit, hosts=hosts)
+    def __init__(self, io: SessionIO, owner: SocketOwner, *, hosts: bool) -> None:
+        super().__init__(io, owner, hosts=hosts)
         self._socket_owner = owner
         self._loop = asyncio.get_running_loop()
         self._fair = _FAIR
@@ -47,10 +47,12 @@ class ChannelSocket(Conversation):
         written stays written.
         """
         outbox = self._outbox
+        if outbox.credit:
+            return
         if outbox.batches >= self._fair:
             self._fair = outbox.batches + _FAIR
             await asyncio.sleep(0)
-        while outbox.size > self.drain_limit:
+        while outbox.over and self._error is None:
             await self._wait(self._drainers)
         if self._error is not None:
             raise self._error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -62,7 +62,7 @@ def fail(text: str) -> typer.Exit:
 
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
+def refusals() -> Generator[None]:
     """What the library or the system refuses becomes one line and exit code 1."""
     try:
         yield

@@ -68,22 +68,18 @@ class Guest:
         self._writes = wire.writes if wire is not None else 0
 
     def finish(self) -> None:
-        """End our stream: the member reads what is before it, then the end."""
-        if self.io.session.state is not SessionState.CLOSED:
+        """End our stream: the member reads what is before it, then the end.
+
+        Not at a handover: the member goes on with another host.
+        """
+        if self.io.session.state is not SessionState.CLOSED and not self.io.deaf:
             self.io.session.outbox.finish()
             self.io.schedule()
 
     def stop(self) -> None:
         """Take nothing more: what is not in the user's hands yet is another host's."""
-        inbox = self.io.session.inbox
-        inbox.received -= len(inbox.messages)
-        inbox.messages.clear()
-        self._end_of_stream()
-
-    def _end_of_stream(self) -> None:
-        inbox = self.io.session.inbox
-        if not inbox.ended:
-            inbox.end()
+        self.io.deaf = True
+        self.io.session.inbox.stop()
         if self.io.user is not None:
             self.io.user.readable()
 
@@ -99,7 +95,7 @@ class Guest:
 
     def gone(self) -> None:
         """The member has left or is dead: what it wrote can still be read, then the end."""
-        self._end_of_stream()
+        self.io.session.inbox.ended = True
         if (wire := self.io.wire) is not None:
             wire.close()
         self._over()

@@ -107,10 +107,13 @@ class Host:
         try:
             host.bind()
             host.publish()
-            lock.put_in_place()
+            in_place = lock.put_in_place()
         except OSError as error:
             _log.error("%s: cannot host: %s", member.files.name, error)
             host.step_down(f"cannot host: {error}")
+            return None
+        if not in_place:
+            host.step_down("another has deposed the hung host")
             return None
         host.serve()
         _log.info("%s: elected, pid %d, epoch %d", member.files.name, record.pid, epoch)

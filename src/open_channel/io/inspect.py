@@ -35,6 +35,7 @@ __all__ = [
 
 _FILE = re.compile(r"(?P<key>[0-9a-f]{20})\.(?P<kind>[a-z])(?:\.(?P<rest>[0-9a-f]+))?")
 _PRESENCE, _TEMPORARY = "m", "t"
+_Holders = dict[tuple[int, int], tuple[int, ...]]
 _YOUNG = 60.0  # seconds for which a file under a temporary name may still get its own
 
 
@@ -97,8 +98,11 @@ def list_channels(directory: str) -> list[ChannelState]:
     Raises OSError when the directory cannot be read; one that is missing holds none.
     """
     entries = _entries(directory)
-    names = _names(directory, entries)
-    channels = [_channel(directory, name, key, entries) for key, name in names.items()]
+    holders = lock_holders()
+    channels = [
+        _channel(ChannelFiles(directory, name, key), entries, holders)
+        for key, name in _names(directory, entries).items()
+    ]
     return sorted(channel for channel in channels if channel.hosts or channel.members)
 
 
@@ -108,18 +112,17 @@ def inspect_channel(directory: str, name: str) -> ChannelState | None:
     Raises PathTooLong when there can be no channel in this directory.
     """
     files = ChannelFiles.of(directory, name)
-    channel = _channel(directory, name, files.key, _entries(directory))
+    channel = _channel(files, _entries(directory), lock_holders())
     return channel if channel.hosts or channel.members else None
 
 
-def _channel(directory: str, name: str, key: str, entries: list[_Entry]) -> ChannelState:
-    files = ChannelFiles(directory, name, key)
-    locks = [entry for entry in entries if entry.key == key and _is_lock(entry)]
-    hosts = [_host(files.path(entry.file), entry.kind) for entry in locks]
-    return ChannelState(name, key, tuple(hosts), tuple(list_members(files)))
+def _channel(files: ChannelFiles, entries: list[_Entry], holders: _Holders) -> ChannelState:
+    locks = [entry for entry in entries if entry.key == files.key and _is_lock(entry)]
+    hosts = [_host(files.path(entry.file), entry.kind, holders) for entry in locks]
+    return ChannelState(files.name, files.key, tuple(hosts), tuple(list_members(files)))
 
 
-def _host(path: str, letter: str) -> HostState:
+def _host(path: str, letter: str, holders: _Holders) -> HostState:
     held = is_locked(path)
     content, status, pulse = read_file(path)
     record = decode_host(content)
@@ -129,7 +132,7 @@ def _host(path: str, letter: str) -> HostState:
         held=held,
         record=record,
         pulse=None if pulse is None else pulse / 1e9,
-        holders=lock_holders().get(status, ()) if status else (),
+        holders=holders.get(status, ()) if status else (),
     )
 
 
@@ -209,7 +212,7 @@ def socket_room(directory: str) -> tuple[int, int]:
 # --- who holds what, and what nobody does ---------------------------------------------------------
 
 
-def lock_holders() -> dict[tuple[int, int], tuple[int, ...]]:
+def lock_holders() -> _Holders:
     """Which processes hold an ``flock``, by device and inode; empty where the kernel hides it.
 
     The number is that of the process that took the lock. It may be dead while a child that it has
@@ -220,7 +223,7 @@ def lock_holders() -> dict[tuple[int, int], tuple[int, ...]]:
             lines = file.read().splitlines()
     except OSError:
         return {}
-    holders: dict[tuple[int, int], tuple[int, ...]] = {}
+    holders: _Holders = {}
     for line in lines:
         # 7: FLOCK  ADVISORY  WRITE 4711 08:01:263423 0 EOF; who waits has an arrow before FLOCK.
         fields = line.split()

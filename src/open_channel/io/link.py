@@ -17,6 +17,7 @@ from open_channel.io.dialer import Dialer
 from open_channel.io.directory import secure
 from open_channel.io.lockfile import LockFile, read_file
 from open_channel.io.session_io import SessionIO
+from open_channel.protocol.backoff import Backoff
 from open_channel.protocol.election import (
     Depose,
     Dial,
@@ -60,6 +61,7 @@ class Link:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._election = Election(member.limits.timeout)
+        self._backoff = Backoff()
         self._counter = 0
         self._last = "nothing was tried yet"
         self._dialer: Dialer | None = None
@@ -139,14 +141,13 @@ class Link:
         assert self._host is not None
         if not self._host.start(lock, epoch):
             self._last = "this process won the election and could not host: see the log"
-            await asyncio.sleep(self._member.limits.heartbeat)
+            await asyncio.sleep(self._backoff.next(chance()))
+            return
+        self._backoff.reset()
 
     async def _depose(self, file: tuple[int, int], epoch: int) -> None:
         path = self._files.lock(self._service[0])
-        lock = LockFile.create(self._files.temporary(), path)
-        if read_file(path)[1] != file:
-            lock.release()
-            return
+        lock = LockFile.create(self._files.temporary(), path, over=file)
         _log.info("%s: its host shows no sign of life and is deposed", self._files.name)
         await self._start_hosting(lock, epoch)
 
@@ -167,7 +168,9 @@ class Link:
                 self._election.failed(record)
                 return
             self._connected(welcome, dialer.peer_uid)
+            since = self._loop.time()
             reason = await dialer.closed
+            self._election.lost(record, self._loop.time() - since)
         finally:
             self._disarm()
             dialer.abort("the link moves on")
@@ -234,8 +237,8 @@ class Link:
     def _end(self, error: ChannelError | None) -> None:
         if self.ended:
             return
+        self._owner.link_ended(error)  # first: who is woken by the close wants to know why
         self.close()
-        self._owner.link_ended(error)
 
     def close(self) -> None:
         """Say goodbye, close, and never connect again; again is harmless."""

@@ -30,15 +30,16 @@ _HIGH = 1000
 class LockFile:
     """A lock that this process holds, until ``release()`` or its death."""
 
-    __slots__ = ("_fd", "_temporary", "path", "status")
+    __slots__ = ("_fd", "_over", "_temporary", "path", "status")
 
-    def __init__(self, fd: int, path: str, temporary: str | None = None) -> None:
+    def __init__(self, fd: int, path: str) -> None:
         with contextlib.suppress(OSError):
             high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH)
             os.close(fd)
             fd = high
         self._fd = fd
-        self._temporary = temporary
+        self._temporary: str | None = None
+        self._over: tuple[int, int] | None = None
         self.path = path
         status = os.fstat(fd)
         self.status = status.st_dev, status.st_ino
@@ -59,17 +60,31 @@ class LockFile:
             lock.release()  # a cleaner or a deposer was between us: the path has another file
 
     @classmethod
-    def create(cls, temporary: str, path: str) -> LockFile:
-        """A new file with the lock held, under a temporary name until ``put_in_place()``."""
+    def create(
+        cls, temporary: str, path: str, over: tuple[int, int] | None = None
+    ) -> LockFile:
+        """A new file with the lock held, under a temporary name until ``put_in_place()``.
+
+        ``over`` is the device and inode of the file that it is to replace.
+        """
         fd = os.open(temporary, _FLAGS | os.O_EXCL, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(fd, path, temporary)
+        lock = cls(fd, path)
+        lock._temporary, lock._over = temporary, over
+        return lock
 
-    def put_in_place(self) -> None:
-        """Give a file made by ``create()`` its name, in the place of whatever has it."""
+    def put_in_place(self) -> bool:
+        """Give a file made by ``create()`` its name, in the place of what has it.
+
+        False when that is another file by now than the one to be replaced. Two who replace the
+        same file at the same moment may both see True: ``holds()`` then tells who was the last.
+        """
         if self._temporary is not None:
+            if self._over is not None and file_status(self.path) != self._over:
+                return False
             os.rename(self._temporary, self.path)
             self._temporary = None
+        return True
 
     def holds(self) -> bool:
         """Whether the path still names the file that is locked (one ``stat``)."""

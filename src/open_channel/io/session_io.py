@@ -31,7 +31,7 @@ _SILENT = frozenset({int(Kind.ACK), int(Kind.PING)})
 class SessionIO:
     """Joins a session with the wire it has at the moment, if any."""
 
-    __slots__ = ("_keeper", "_loop", "fence", "scheduled", "session", "user", "wire")
+    __slots__ = ("_keeper", "_loop", "deaf", "fence", "scheduled", "session", "user", "wire")
 
     def __init__(
         self,
@@ -47,6 +47,8 @@ class SessionIO:
         """On the host's side: whether this hosting still holds; nothing moves when not."""
         self.user: SessionUser | None = None
         self.wire: Wire | None = None
+        self.deaf = False
+        """Whether what comes is ignored: the host is handing over."""
         self.scheduled = False
         """Whether a flush will come at the end of this turn of the loop."""
 
@@ -89,7 +91,7 @@ class SessionIO:
 
     def frames_received(self, frames: list[Frame]) -> None:
         """See ``WireOwner``."""
-        if self.fence is not None and not self.fence():
+        if self.deaf or (self.fence is not None and not self.fence()):
             return
         session = self.session
         inbox, outbox = session.inbox, session.outbox

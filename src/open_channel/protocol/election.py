@@ -78,6 +78,7 @@ class Depose(NamedTuple):
 Action = Host | Dial | Wait | Depose
 
 _FIRST_EPOCH = 1
+_LIVED = 1.0  # seconds: a connection that ends sooner is retried with growing delays
 
 
 class Election:
@@ -101,14 +102,20 @@ class Election:
         self._hung = 0  # the hosting that was found to be hung
         self._suspect: tuple[tuple[int, int] | None, int] | None = None
         self._since = 0.0  # when the suspect last gave a sign of life
-        self._looked = 0.0
+        self._looked = -timeout
         self._pulse: int | None = None
 
     def connected(self) -> None:
         """The host welcomed us."""
         self._failed = self._hung = 0
-        self._suspect = None
-        self._backoff.reset()
+        self._looked = -self._timeout  # whatever was seen before says nothing any more
+
+    def lost(self, record: HostRecord, lived: float) -> None:
+        """The connection to the host is gone, ``lived`` seconds after the welcome."""
+        if lived >= _LIVED:
+            self._backoff.reset()
+        else:
+            self._failed = record.hosting
 
     def failed(self, record: HostRecord) -> None:
         """The host that the record names could not be reached, or did not welcome us."""

@@ -84,6 +84,12 @@ class Inbox:
         self.end_waits = 1
         self.received += 1
 
+    def stop(self) -> None:
+        """Nothing more is taken in, and what waits here is not for this host any more."""
+        self.received -= len(self.messages)
+        self.messages.clear()
+        self.ended = True
+
     def consumed(self) -> int:
         """How many messages of the present hosting are done.
 

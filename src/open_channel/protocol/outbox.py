@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
     from open_channel.protocol.limits import Limits
 
-__all__ = ["Batch", "Outbox"]
+__all__ = ["SMALL", "Batch", "Outbox"]
 
 _MESSAGES, _END = int(Kind.MESSAGES), int(Kind.END)  # plain ints are faster than members
+SMALL = 128
+"""What counts as a small message, in bytes."""
 _SEAL = 64 * 1024  # a batch of this size gains nothing more from growing
 
 
@@ -57,11 +59,12 @@ class Outbox:
     """What was written and is not acknowledged yet."""
 
     __slots__ = (
+        "_accounted",
         "_acked",
         "_base",
         "_floor",
         "_in_flight",
-        "_pending",
+        "_ordinary",
         "_pending_floor",
         "_pending_size",
         "_sealed",
@@ -69,24 +72,35 @@ class Outbox:
         "_sent_last",
         "_unsent",
         "batches",
+        "credit",
         "limit",
         "max_message",
+        "pending",
         "size",
+        "soft",
         "state",
         "window",
     )
 
     def __init__(self, limits: Limits, floor: Callable[[], int]) -> None:
         self.limit = limits.outbox
+        self.soft = limits.drain
         self.window = limits.window
         self.max_message = limits.max_message
+        self._ordinary = min(_SEAL, self.max_message + OVERHEAD)
         self.size = 0
         """What it holds, in bytes."""
         self.batches = 0
         """Counts the batches sealed: a measure of how much has been written."""
         self.state = SendState.WRITING
         self._floor = floor
-        self._pending: list[bytes] = []
+        self.pending: list[bytes] = []
+        """What was written since the last batch was sealed."""
+        self.credit = 0
+        """How many messages of up to ``SMALL`` bytes may be appended to ``pending`` as they are,
+        each taking one off: they fit all bounds, and are counted together later. Writing a small
+        message that way takes a third of the time of ``write()``. 0 after anything else."""
+        self._accounted = 0  # how many of the pending are counted in the sizes
         self._pending_size = 0
         self._pending_floor = 0
         self._unsent: deque[Batch] = deque()
@@ -103,19 +117,33 @@ class Outbox:
         Raises MessageTooLarge or OutboxFull, with nothing queued. Whether writing is still
         allowed is the caller's to know.
         """
+        self._account()
         size = len(message) + OVERHEAD
-        pending = self._pending
-        if self.size + size > self.limit or size > _SEAL:
+        if size > self._ordinary or self.size + size > self.limit:
             self._check(size)
             self.seal()
-            pending = self._pending
+        pending = self.pending
         if not pending:
             self._pending_floor = self._floor()
         pending.append(message)
-        self.size += size
-        self._pending_size += size
+        self._add(1, size)
         if self._pending_size >= _SEAL:
             self.seal()
+        elif self._accounted > 1:  # the second in a row: there may be many
+            room = min(_SEAL - self._pending_size, self.limit - self.size, self.soft - self.size)
+            self.credit = max(0, room // (SMALL + OVERHEAD))
+
+    def _add(self, count: int, size: int) -> None:
+        self._accounted += count
+        self._pending_size += size
+        self.size += size
+
+    def _account(self) -> None:
+        """Count what was appended on credit."""
+        if count := len(self.pending) - self._accounted:
+            size = sum(map(len, self.pending[self._accounted :])) + count * OVERHEAD
+            self._add(count, size)
+        self.credit = 0
 
     def _check(self, size: int) -> None:
         if size - OVERHEAD > self.max_message:
@@ -125,13 +153,13 @@ class Outbox:
 
     def seal(self) -> None:
         """Make a batch of what was written since the last one."""
-        messages = self._pending
+        self._account()
+        messages = self.pending
         if not messages:
             return
-        count = len(messages)
-        size = self._pending_size
-        self._pending = []
-        self._pending_size = 0
+        count, size = self._accounted, self._pending_size
+        self.pending = []
+        self._accounted = self._pending_size = 0
         large = size > _SEAL * 2  # one message alone: see write()
         payload = [length_of(messages[0]), messages[0]] if large else [pack(messages)]
         self._sealed += count
@@ -151,12 +179,25 @@ class Outbox:
     @property
     def empty(self) -> bool:
         """Whether all that was written is acknowledged."""
-        return not self.size
+        return not self.size and not self.pending
+
+    @property
+    def over(self) -> bool:
+        """Whether it holds more than its soft limit: a writer should wait."""
+        if self.credit:
+            return False
+        self._account()
+        return self.size > self.soft
+
+    @property
+    def backlog(self) -> int:
+        """What it holds, in bytes; a little less while messages are appended on credit."""
+        return self.size + OVERHEAD * (len(self.pending) - self._accounted)
 
     @property
     def sendable(self) -> bool:
         """Whether ``take()`` would find something that the window lets go."""
-        if self._pending:
+        if self.pending:
             return True
         unsent = self._unsent
         return bool(unsent) and (
@@ -165,7 +206,7 @@ class Outbox:
 
     def take(self, limit: int) -> list[Batch]:
         """The batches that leave now: what the window lets go, ``limit`` bytes or so."""
-        if self._pending:
+        if self.pending:
             self.seal()
         unsent = self._unsent
         taken: list[Batch] = []
@@ -211,6 +252,8 @@ class Outbox:
         """Keep to what the other side takes, where that is less than our own limits."""
         self.window = min(self.window, window)
         self.max_message = min(self.max_message, max_message)
+        self._ordinary = min(_SEAL, self.max_message + OVERHEAD)
+        self._account()
 
     def resume(self, received: int) -> None:
         """The same hosting again, which has ``received`` messages: the rest will be sent again.
@@ -248,7 +291,8 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget everything: nobody will ever acknowledge it."""
-        self._pending, self._pending_size = [], 0
+        self.pending = []
+        self.credit = self._accounted = self._pending_size = 0
         self._unsent.clear()
         self._sent.clear()
         self._in_flight = self.size = 0

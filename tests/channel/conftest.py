@@ -1,0 +1,35 @@
+"""Every asyncio test of this folder runs on asyncio's own event loop and on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from tests.channel.programs import Programs
+from tests.channel.steps import Opener
+
+pytest.register_assert_rewrite("tests.channel.conformance")
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+def run(channel_dir: Path) -> Iterator[Programs]:
+    """Give what runs programs in processes of their own."""
+    programs = Programs()
+    yield programs
+    programs.end()
+
+
+@pytest.fixture
+async def opened(channel_dir: Path) -> AsyncIterator[Opener]:
+    """Give what opens channels, which are closed when the test is over."""
+    opener = Opener()
+    yield opener
+    await opener.close()

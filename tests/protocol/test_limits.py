@@ -1,0 +1,71 @@
+"""Limits: the defaults hold together, and what does not is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
+from open_channel.protocol.limits import Limits
+
+
+def test_the_defaults_hold_together():
+    limits = Limits()
+    assert limits.window <= limits.drain <= limits.outbox
+    assert limits.heartbeat < limits.timeout
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_message": 0},
+        {"max_message": 2**31},
+        {"window": 1024},
+        {"window": 1024, "drain": 0, "outbox": 1024},
+        {"window": 4096, "drain": 4096, "outbox": 4096},
+        {"heartbeat": 0.001, "timeout": 0.0011},
+        {"heartbeat": 3600.0, "timeout": 7200.0},
+    ],
+    ids=repr,
+)
+def test_limits_within_the_bounds_are_taken(fields):
+    assert Limits(**fields) == dataclasses.replace(Limits(), **fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_message": -1},
+        {"max_message": 2**31 + 1},
+        {"window": 1023},
+        {"window": 4097, "drain": 4096, "outbox": 4096},
+        {"window": 4096, "drain": 4097, "outbox": 4096},
+        {"drain": -1},
+        {"heartbeat": 0.0},
+        {"heartbeat": -1.0},
+        {"heartbeat": math.nan},
+        {"heartbeat": 3.0, "timeout": 3.0},
+        {"timeout": math.nan},
+    ],
+    ids=repr,
+)
+def test_limits_beyond_the_bounds_are_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Limits(**fields)
+
+
+def test_a_heartbeat_slower_than_a_welcome_may_say_is_refused():
+    with pytest.raises(ValueError, match="heartbeat"):
+        Limits(heartbeat=3601.0, timeout=7200.0)
+
+
+def test_limits_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Limits().window = 1  # type: ignore[misc]
+
+
+def test_the_largest_payload_holds_the_largest_message_and_a_full_batch():
+    assert Limits(max_message=BATCH_LIMIT).max_payload == BATCH_LIMIT + OVERHEAD
+    assert Limits(max_message=10).max_payload == BATCH_LIMIT

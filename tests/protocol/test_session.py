@@ -1,0 +1,546 @@
+"""Sessions: in order, exactly once with one host, at least once across hosts, whatever is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from open_channel.errors import LocalProtocolError, RemoteProtocolError
+from open_channel.protocol.frames import HEADER, Kind
+from open_channel.protocol.limits import Limits
+from open_channel.protocol.session import Session
+from open_channel.protocol.states import SendState, SessionState
+from tests.protocol.verbs import CHUNK, Pair, decode, whole
+
+SMALL = Limits(window=1024)
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+@pytest.fixture
+def narrow() -> Pair:
+    """A pair of which each side may have 1024 bytes in flight."""
+    return Pair(SMALL)
+
+
+def numbered(count: int, size: int = 0) -> list[bytes]:
+    return [b"%d" % number + bytes(size) for number in range(count)]
+
+
+def write_apart(pair: Pair, messages: list[bytes]) -> None:
+    """Put the messages on their way up, each in a frame of its own."""
+    for message in messages:
+        pair.member.write(message)
+        pair.member.flush()
+
+
+# --- while all is well ----------------------------------------------------------------------------
+
+
+def test_what_is_written_arrives_in_order_on_both_sides(pair):
+    pair.member.write(b"one", b"", b"three")
+    pair.host.write(b"a", b"b")
+    pair.roundtrip()
+    assert pair.host.take_all() == [b"one", b"", b"three"]
+    assert pair.member.take_all() == [b"a", b"b"]
+
+
+def test_what_is_written_before_the_first_connection_arrives():
+    session = Session(Limits(), hosts=False)
+    assert session.state is SessionState.NEW
+    session.outbox.write(b"early")
+    pair = Pair.__new__(Pair)
+    pair.__init__(Limits())  # type: ignore[misc]
+    pair.member.session = session
+    pair.host.session = Session(Limits(), hosts=True)
+    pair.resume()
+    pair.roundtrip()
+    assert pair.host.take_all() == [b"early"]
+
+
+def test_one_tick_leaves_as_one_frame_with_the_acknowledgement(pair):
+    pair.member.write(b"one", b"two")
+    pair.send_up()
+    pair.host.take_all()
+    pair.host.write(b"answer", b"answer")
+    (frame,) = decode(whole(pair.send_down()))
+    assert (frame.kind, frame.number, frame.ack) == (Kind.MESSAGES, 2, 2)
+
+
+def test_with_nothing_to_say_nothing_leaves(pair):
+    assert pair.member.session.transmit(CHUNK) == []
+    pair.member.write(b"one")
+    pair.send_up()
+    assert pair.send_down() == b""  # nobody has taken it yet
+
+
+def test_an_acknowledgement_travels_alone_where_there_is_no_message(pair):
+    pair.member.write(b"one")
+    pair.send_up()
+    pair.host.take_all()
+    assert decode(whole(pair.send_down())) == [(Kind.ACK, 0, 0, 1, b"")]
+    assert pair.member.session.outbox.empty
+    assert pair.send_down() == b""
+
+
+def test_at_the_host_a_message_is_done_when_the_listener_comes_back(pair):
+    pair.member.write(b"one", b"two")
+    pair.send_up()
+    pair.host.take()
+    pair.send_down()
+    assert pair.member.acknowledged == 0
+    pair.host.take()
+    pair.send_down()
+    assert pair.member.acknowledged == 1
+    pair.host.come_back()
+    pair.send_down()
+    assert pair.member.acknowledged == 2
+
+
+# --- cut and resumed with the same host -----------------------------------------------------------
+
+
+def test_what_was_in_flight_is_sent_again(pair):
+    pair.member.write(b"one")
+    pair.send_up()
+    pair.member.write(b"two")
+    pair.member.flush()
+    pair.cut()
+    pair.member.write(b"three")
+    pair.resume()
+    pair.roundtrip()
+    assert pair.host.take_all() == [b"one", b"two", b"three"]
+    assert pair.host.marked == []
+
+
+def test_a_lost_acknowledgement_is_repeated(pair):
+    pair.member.write(b"one")
+    pair.send_up()
+    pair.host.take_all()
+    pair.host.flush()
+    pair.cut()
+    pair.resume()
+    pair.roundtrip()
+    assert pair.member.session.outbox.empty
+    assert pair.host.take_all() == []
+
+
+def test_cut_in_both_directions_nothing_is_lost_or_doubled(pair):
+    pair.member.write(b"one")
+    pair.host.write(b"a")
+    pair.member.flush()
+    pair.host.flush()
+    pair.cut()
+    pair.resume()
+    pair.settle(lambda message: b"answer to " + message)
+    assert pair.host.messages == [b"one"]
+    assert pair.member.messages == [b"a", b"answer to one"]
+
+
+def test_a_parked_session_takes_and_writes(pair):
+    pair.member.write(b"one", b"two")
+    pair.send_up()
+    pair.cut()
+    assert pair.host.session.state is SessionState.PARKED
+    assert pair.host.take_all() == [b"one", b"two"]
+    pair.host.write(b"answer")
+    pair.member.write(b"three")
+    pair.resume()
+    pair.settle()
+    assert pair.host.messages == [b"one", b"two", b"three"]
+    assert pair.member.messages == [b"answer"]
+    assert pair.member.session.outbox.empty
+
+
+def test_cut_at_every_byte_on_the_way_up():
+    messages = numbered(6, size=5)
+    length = None
+    for up in range(400):
+        pair = Pair()
+        write_apart(pair, messages)
+        length = len(pair.member.in_flight)
+        pair.cut(up=up)
+        pair.resume()
+        pair.settle()
+        assert pair.host.messages == messages, f"cut after {up} of {length} bytes"
+        assert pair.member.session.outbox.empty
+        if up > length:
+            return
+    pytest.fail(f"{length} bytes are more than expected")
+
+
+def test_cut_at_every_byte_on_the_way_down():
+    """Answers and acknowledgements are lost at every place, twice."""
+    messages = numbered(4)
+    answers = [b"answer to " + message for message in messages]
+    for down in range(len(messages) * (HEADER.size + 20)):
+        pair = Pair()
+        write_apart(pair, messages)
+        pair.send_up()
+        for answer in answers:
+            pair.host.take()
+            pair.host.write(answer)
+            pair.host.flush()
+        pair.cut(down=down)
+        pair.resume()
+        pair.host.flush()
+        pair.cut(down=down // 2)
+        pair.resume()
+        pair.host.come_back()
+        pair.settle()
+        assert pair.host.messages == messages, f"cut after {down} bytes"
+        assert pair.member.messages == answers, f"cut after {down} bytes"
+        assert pair.member.session.outbox.empty
+        assert pair.host.session.outbox.empty
+
+
+@pytest.mark.parametrize("step", [1, 7, 20, 33])
+def test_cut_again_and_again_the_stream_still_advances(step):
+    """Each connection carries only a few bytes more than one frame."""
+    messages = numbered(20)
+    pair = Pair()
+    write_apart(pair, messages)
+    for _ in range(40):
+        pair.member.flush()
+        pair.cut(up=HEADER.size + 6 + step, down=step)
+        pair.resume()
+        pair.host.take_all()
+        pair.host.flush()
+    assert pair.host.messages == messages
+    pair.settle()
+    assert pair.host.messages == messages
+    assert pair.member.session.outbox.empty
+
+
+def test_the_window_holds_across_cuts(narrow):
+    narrow.member.write(*numbered(30, size=200))
+    for up in (0, 100, 700, 3000, 10_000):
+        narrow.member.flush()
+        narrow.cut(up=up)
+        narrow.resume()
+    narrow.settle()
+    assert narrow.host.messages == numbered(30, size=200)
+
+
+# --- takeover -------------------------------------------------------------------------------------
+
+
+def test_what_was_not_acknowledged_goes_to_the_next_host_marked(pair):
+    pair.member.write(b"one")
+    pair.roundtrip()
+    pair.member.write(b"two")
+    pair.send_up()
+    assert pair.host.take_all() == [b"one", b"two"]
+    pair.host.flush()
+    pair.takeover()  # the acknowledgement was on its way
+    pair.member.write(b"three")
+    pair.settle()
+    assert pair.host.messages == [b"one", b"two", b"three"]
+    assert pair.host.marked == [b"one", b"two"]
+    assert pair.member.session.outbox.empty
+
+
+def test_what_was_acknowledged_does_not_go_to_the_next_host(pair):
+    pair.member.write(b"one")
+    pair.settle()
+    pair.takeover()
+    pair.settle()
+    assert pair.host.messages == []
+
+
+def test_what_was_never_sent_to_an_earlier_host_is_not_marked(narrow):
+    messages = numbered(8, size=400)
+    for message in messages:
+        narrow.member.write(message)
+        narrow.member.session.outbox.seal()
+    narrow.roundtrip()
+    narrow.takeover()
+    narrow.settle()
+    assert narrow.host.messages == messages
+    assert narrow.host.marked == messages[:2]  # the window let no more go
+
+
+def test_what_is_written_between_two_hosts_is_not_marked(pair):
+    pair.member.write(b"one")
+    pair.member.flush()
+    pair.replace_host()
+    pair.member.write(b"two")
+    pair.resume()
+    pair.settle()
+    assert pair.host.marked == [b"one"]
+    assert pair.host.messages == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_a_batch_half_done_is_trimmed_at_a_takeover(pair, done):
+    messages = numbered(5)
+    pair.member.write(*messages)
+    pair.send_up()
+    for _ in range(done + 1):
+        pair.host.take()
+    pair.send_down()
+    pair.takeover()
+    pair.settle()
+    assert pair.host.messages == pair.host.marked == messages[done:]
+
+
+def test_after_a_takeover_cuts_are_harmless_again(pair):
+    messages = numbered(9)
+    pair.member.write(*messages[:3])
+    pair.send_up()
+    pair.host.take()
+    pair.host.take()
+    pair.send_down()
+    pair.takeover()
+    pair.member.write(*messages[3:6])
+    pair.send_up()
+    pair.host.take()
+    pair.host.flush()
+    pair.cut(down=3)
+    pair.resume()
+    pair.member.write(*messages[6:])
+    pair.settle()
+    assert pair.host.messages == messages[1:]
+    assert pair.host.marked == messages[1:3]
+
+
+def test_takeover_after_takeover_loses_nothing(pair):
+    messages = numbered(12)
+    done = []
+    for start in range(0, 12, 3):
+        pair.member.write(*messages[start : start + 3])
+        pair.send_up()
+        done.append(pair.host.take())
+        pair.takeover()
+    pair.settle()
+    assert pair.host.messages == messages
+    assert pair.host.marked == messages
+    assert done == [messages[0]] * 4
+
+
+def test_what_the_member_has_received_survives_its_host(pair):
+    pair.host.write(b"a", b"b")
+    pair.send_down()
+    pair.member.take()
+    pair.takeover()
+    pair.host.write(b"c")
+    pair.settle()
+    assert pair.member.messages == [b"a", b"b", b"c"]
+    assert pair.host.session.outbox.empty
+
+
+def test_the_next_host_is_not_told_what_an_earlier_one_sent(pair):
+    """Messages of the dead host still wait: they count for nothing at the new one."""
+    pair.host.write(*numbered(5))
+    pair.send_down()
+    pair.takeover()
+    pair.member.write(b"up")
+    assert {frame.ack for frame in decode(whole(pair.send_up()))} == {0}
+    pair.host.write(b"new")
+    pair.send_down()
+    for _ in range(5):
+        pair.member.take()
+        assert pair.send_up() == b""
+    assert pair.member.take() == b"new"
+    assert decode(whole(pair.send_up())) == [(Kind.ACK, 0, 0, 1, b"")]
+
+
+# --- acknowledgements never overtake --------------------------------------------------------------
+
+
+def answers_seen_when_acknowledged(pair: Pair, answers: list[bytes]) -> None:
+    """From now on, each acknowledgement must find all answers to its messages arrived."""
+
+    def check() -> None:
+        done = pair.member.acknowledged
+        assert pair.member.arrived[:done] == answers[:done]
+
+    pair.member.on_frame = check
+
+
+@pytest.mark.parametrize("size", [0, 100, 600, 2000, 70_000])
+def test_whoever_sees_a_message_done_has_its_answer_even_with_the_window_full(narrow, size):
+    messages = numbered(10)
+    answers = numbered(10, size)
+    answers_seen_when_acknowledged(narrow, answers)
+    narrow.member.write(*messages)
+    narrow.send_up()
+    for answer in answers:
+        narrow.host.take()
+        narrow.host.write(answer)
+        narrow.send_down()
+    narrow.host.come_back()
+    narrow.send_down()
+    assert (narrow.member.acknowledged == 10) == (size <= 80)  # all answers fit the window
+    narrow.settle()
+    assert narrow.member.acknowledged == 10
+    assert narrow.member.messages == answers
+
+
+def test_an_answer_held_back_holds_the_acknowledgement_back_across_a_cut(narrow):
+    narrow.member.write(b"one", b"two")
+    narrow.send_up()
+    narrow.host.write(bytes(1020))
+    narrow.send_down()
+    answers_seen_when_acknowledged(narrow, [bytes(1020), b"answer"])
+    narrow.host.take()
+    narrow.host.write(b"answer")
+    narrow.host.take()
+    narrow.cut()
+    narrow.resume()
+    narrow.send_down()
+    assert narrow.member.acknowledged == 0
+    narrow.settle()
+    assert narrow.member.acknowledged == 2
+
+
+def test_an_acknowledgement_leaves_in_the_last_frame_of_several(narrow):
+    narrow.member.write(b"one")
+    narrow.send_up()
+    narrow.host.take()
+    for answer in numbered(3):
+        narrow.host.write(answer)
+        narrow.host.session.outbox.seal()
+    narrow.host.come_back()
+    frames = decode(whole(narrow.send_down()))
+    assert [frame.ack for frame in frames] == [0, 0, 1]
+
+
+def test_both_sides_with_full_windows_do_not_wait_for_each_other(narrow):
+    """The member's acknowledgements may overtake; if they could not, nothing would move."""
+    up, down = numbered(10, size=600), numbered(10, size=500)
+    narrow.member.write(*up)
+    narrow.host.write(*down)
+    narrow.roundtrip()
+    narrow.settle(lambda message: message + b" answered")
+    assert narrow.host.messages == up
+    assert narrow.member.messages == down + [message + b" answered" for message in up]
+
+
+# --- the window -----------------------------------------------------------------------------------
+
+
+def test_the_window_bounds_what_a_side_keeps_for_a_slow_user(narrow):
+    messages = numbered(50, size=96)
+    for message in messages:
+        narrow.member.write(message)
+        narrow.member.session.outbox.seal()
+    narrow.roundtrip()
+    waiting = narrow.host.session.inbox.messages
+    assert 0 < sum(map(len, waiting)) <= SMALL.window
+    narrow.settle()
+    assert narrow.host.messages == messages
+
+
+def test_a_peer_that_ignores_the_window_is_refused(narrow):
+    narrow.member.session.outbox.window = 10_000
+    for message in numbered(5, size=500):
+        narrow.member.write(message)
+        narrow.member.session.outbox.seal()
+    with pytest.raises(RemoteProtocolError, match="of 1024 allowed"):
+        narrow.send_up()
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_the_end_comes_behind_everything_and_once(pair):
+    pair.member.write(b"one", b"two")
+    pair.member.finish()
+    pair.member.finish()
+    frames = decode(whole(pair.send_up()))
+    assert [frame.kind for frame in frames] == [Kind.MESSAGES, Kind.END]
+    assert pair.host.take_all() == [b"one", b"two"]
+    assert pair.host.saw_end
+    pair.send_down()
+    assert pair.member.session.outbox.state is SendState.ENDED
+
+
+def test_the_end_waits_for_the_window(narrow):
+    narrow.member.write(bytes(1020))
+    narrow.member.session.outbox.seal()
+    narrow.member.write(b"last")
+    narrow.member.finish()
+    narrow.roundtrip()
+    assert not narrow.host.session.inbox.ended
+    narrow.settle()
+    assert narrow.host.messages == [bytes(1020), b"last"]
+    assert narrow.host.saw_end
+
+
+@pytest.mark.parametrize("up", range(0, 60, 3))
+def test_the_end_survives_cuts_and_takeovers(pair, up):
+    pair.member.write(b"one")
+    pair.member.finish()
+    pair.member.flush()
+    pair.cut(up=up)
+    pair.resume()
+    pair.member.flush()
+    pair.cut(up=up)
+    pair.takeover() if up % 2 else pair.resume()
+    pair.settle()
+    assert pair.host.messages == [b"one"]
+    assert pair.host.saw_end
+    assert pair.member.session.outbox.state is SendState.ENDED
+
+
+def test_an_acknowledged_end_does_not_go_to_the_next_host(pair):
+    pair.member.finish()
+    pair.settle()
+    pair.takeover()
+    assert pair.send_up() == b""
+
+
+def test_the_hosts_end_does_not_overtake_its_last_answers(narrow):
+    narrow.member.write(b"one")
+    narrow.send_up()
+    narrow.host.take()
+    narrow.host.write(bytes(1020))
+    narrow.host.session.outbox.seal()
+    narrow.host.write(b"last")
+    narrow.host.finish()
+    narrow.host.come_back()
+    narrow.settle()
+    assert narrow.member.messages == [bytes(1020), b"last"]
+    assert narrow.member.saw_end
+    assert narrow.member.acknowledged == 1
+
+
+# --- states and numbers that cannot be ------------------------------------------------------------
+
+
+def test_a_session_goes_from_new_to_open_to_parked_and_back():
+    session = Session(Limits(), hosts=False)
+    assert (session.state, session.hosting) == (SessionState.NEW, 0)
+    session.welcomed(7, 0, resumed=False)
+    assert (session.state, session.hosting) == (SessionState.OPEN, 7)
+    session.lost()
+    assert (session.state, session.hosting) == (SessionState.PARKED, 7)
+    session.welcomed(7, 0, resumed=True)
+    assert session.state is SessionState.OPEN
+
+
+def test_two_connections_at_once_are_a_bug_of_ours(pair):
+    with pytest.raises(LocalProtocolError):
+        pair.member.session.welcomed(1, 0, resumed=True)
+
+
+@pytest.mark.parametrize("received", [1, 2**64 - 1])
+def test_a_welcome_that_contradicts_what_was_sent_is_refused(pair, received):
+    pair.cut()
+    with pytest.raises(RemoteProtocolError):
+        pair.member.session.welcomed(1, received, resumed=True)
+    assert pair.member.session.state is SessionState.PARKED
+
+
+def test_a_closed_session_sends_nothing_and_keeps_what_arrived(pair):
+    pair.host.write(b"a")
+    pair.send_down()
+    pair.member.write(b"never sent")
+    pair.member.session.close()
+    pair.member.session.close()
+    assert pair.member.session.state is SessionState.CLOSED
+    assert pair.member.session.outbox.empty
+    assert pair.member.take_all() == [b"a"]
