@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,7 +45,9 @@ class Member(Process):
         """Wait until it is connected, to ``host`` if that is given."""
 
         def found(events: list[dict[str, Any]]) -> dict[str, Any] | None:
-            return next((e for e in events[after:] if e.get("connected", 0) in _or_any(e, host)), None)
+            return next(
+                (e for e in events[after:] if e.get("connected", 0) in _or_any(e, host)), None
+            )
 
         event: dict[str, Any] = self.wait(found, f"connected to {host or 'anybody'}", timeout)
         return event
@@ -84,8 +86,7 @@ def _or_any(event: dict[str, Any], host: int) -> tuple[int, ...]:
 
 def start(processes: Processes, **config: object) -> Member:
     """Start one member, or (``count``) a crowd."""
-    python = os.fspath(Path(os.sys.executable))  # type: ignore[attr-defined]
-    member = Member([python, str(SCRIPT), json.dumps(config)])
+    member = Member([sys.executable, str(SCRIPT), json.dumps(config)])
     processes.adopt(member)
     return member
 

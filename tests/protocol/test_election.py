@@ -137,10 +137,31 @@ def test_news_makes_the_next_wait_a_short_one(candidate, news):
     assert delays(candidate, 1) == pytest.approx([0.0002])
 
 
-def test_a_connection_makes_the_next_wait_a_short_one(candidate):
+def test_a_connection_that_lived_makes_the_next_wait_a_short_one(candidate):
     delays(candidate, 10)
     candidate.election.connected()
+    candidate.election.lost(FIRST, lived=10.0)
     assert delays(candidate, 1) == pytest.approx([0.0002])
+
+
+def test_a_host_whose_connection_lived_is_dialled_again_at_once(candidate):
+    candidate.look(HOSTED)
+    candidate.election.connected()
+    candidate.election.lost(FIRST, lived=10.0)
+    assert candidate.look(HOSTED) == Dial(FIRST)
+
+
+def test_a_host_that_drops_every_connection_is_dialled_with_growing_delays(candidate):
+    waits = []
+    for _ in range(12):
+        assert candidate.look(HOSTED) == Dial(FIRST)
+        candidate.election.connected()
+        candidate.election.lost(FIRST, lived=0.01)
+        waits.append(candidate.look(HOSTED))
+    delays = [wait.delay for wait in waits if isinstance(wait, Wait)]
+    assert len(delays) == 12
+    assert delays[:3] == pytest.approx([0.0002, 0.0004, 0.0008])
+    assert delays[-1] == pytest.approx(0.1)
 
 
 # --- a host that shows no sign of life ------------------------------------------------------------

@@ -70,6 +70,18 @@ def test_the_end_counts_as_one_once_it_was_seen(inbox):
     assert inbox.consumed() == 2
 
 
+def test_a_stopped_inbox_takes_nothing_more_and_gives_back_what_waits(inbox):
+    inbox.in_hand = 1
+    inbox.receive(messages_frame(b"one", b"two", b"three"))
+    inbox.messages.popleft()
+    inbox.stop()
+    assert not inbox.messages
+    assert inbox.ended
+    assert inbox.consumed() == 0
+    inbox.in_hand = 0
+    assert inbox.consumed() == 1  # what was in hand is done; what waited is not
+
+
 @pytest.mark.parametrize("frame", [messages_frame(b"late"), end_frame()], ids=["message", "end"])
 def test_nothing_follows_the_end(inbox, frame):
     inbox.receive(end_frame())

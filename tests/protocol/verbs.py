@@ -171,15 +171,16 @@ class Side:
 
 
 class Pair:
-    """A member and its host, connected."""
+    """A member and its host."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, connected: bool = True) -> None:
         self.limits = limits or Limits()
         self.hosting = 1
         self.member = Side(self.limits, hosts=False)
         self.host = Side(self.limits, hosts=True)
         self.connected = False
-        self.resume()
+        if connected:
+            self.resume()
 
     # What happens to the connection.
 
@@ -252,6 +253,6 @@ class Pair:
                     self.host.write(answer(message))
             self.host.come_back()
             moved |= bool(self.send_down())
-            self.member.take_all()
+            moved |= bool(self.member.take_all())
             if not moved:
                 return

@@ -201,7 +201,9 @@ class Channel:
         """See ``LinkOwner``."""
         if error is not None:
             _log.debug("%s: %s", self._name, error)
-        self._finish(error or ChannelClosed(name=self._name, reason="closed by the listener"))
+        by_us = self._socket is not None and self._socket.closed
+        reason = "closed by this side" if by_us else "closed by the listener"
+        self._finish(error or ChannelClosed(name=self._name, reason=reason))
 
     # --- what the socket asks --------------------------------------------------------------
 

@@ -110,9 +110,9 @@ class Conversation:
             outbox.credit -= 1
             outbox.pending.append(message)
         else:
-            message = as_bytes(message)
-            self.check_open()
-            outbox.write(message)
+            if self._error is not None or outbox.state is not _WRITING:
+                self.check_open()
+            outbox.write(message if type(message) is bytes else as_bytes(message))
         io = self._io
         if not io.scheduled:
             io.schedule()
@@ -168,7 +168,7 @@ class Conversation:
             self._error = error
             self._outbox.credit = 0
 
-    def readable(self) -> None:
+    def readable(self, *, now: bool = False) -> None:
         """See ``SessionUser``."""
         if self.on_change is not None:
             self.on_change()

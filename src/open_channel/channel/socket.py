@@ -64,14 +64,15 @@ class ChannelSocket(Conversation):
         Raises what ended the channel when that was an error (ConnectTimeout, Refused, ...). Can be
         cancelled: no message is lost by it. Several tasks may read; each message goes to one.
         """
+        io = self._io
         while (message := self.take()) is None:
             if self.at_end:
                 return b""
-            if not self._io.scheduled:
-                self._io.schedule()
+            if not io.scheduled:
+                io.schedule()
             await self._wait(self._readers)
-        if not self._io.scheduled:
-            self._io.schedule()
+        if not io.scheduled:
+            io.schedule()
         return message
 
     def __aiter__(self) -> ChannelSocket:
@@ -96,17 +97,19 @@ class ChannelSocket(Conversation):
         waiters.append(waiter)
         return waiter
 
-    def readable(self) -> None:
+    def readable(self, *, now: bool = False) -> None:
         """See ``SessionUser``."""
         if self._readers:
-            _wake(self._readers)
-        super().readable()
+            _wake(self._readers, now=now)
+        if self.on_change is not None:
+            self.on_change()
 
     def progressed(self) -> None:
         """See ``SessionUser``."""
         if self._drainers:
             _wake(self._drainers)
-        super().progressed()
+        if self.on_change is not None:
+            self.on_change()
 
     async def wait_connected(self) -> None:
         """Wait until there is a connection; returns at once on the listener's side.
@@ -170,8 +173,11 @@ class ChannelSocket(Conversation):
             self.destroy()
 
 
-def _wake(waiters: list[Waiter]) -> None:
+def _wake(waiters: list[Waiter], *, now: bool = False) -> None:
+    if len(waiters) == 1:
+        waiters.pop().wake(now=now)
+        return
     woken = waiters[:]
     waiters.clear()  # first: who is woken may wait again at once
     for waiter in woken:
-        waiter.wake()
+        waiter.wake(now=now)

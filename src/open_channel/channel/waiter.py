@@ -49,14 +49,14 @@ class Waiter:
             self._asyncio_future_blocking = True
             yield self
 
-    def wake(self) -> None:
-        """Let the task go on: now, when no task runs, and in the loop's next turn otherwise."""
+    def wake(self, *, now: bool = False) -> None:
+        """Let the task go on: in the loop's next turn, or ``now``, which no task may ask for."""
         if self._done:
             return
         self._done = True
         if self._callback is None:
             return
-        if asyncio.current_task(self._loop) is not None:
+        if not now:
             self._loop.call_soon(self._callback, self, context=self._context)
         elif self._context is None:
             self._callback(self)

@@ -123,7 +123,7 @@ def _host_lines(host: HostState, now: float) -> list[tuple[str, str]]:
         return [*lines, ("host", f"nobody; the last was pid {record.pid}, epoch {record.epoch}")]
     lines += [
         ("host", f"pid {record.pid}, member {record.member}"),
-        ("hosting", f"epoch {record.epoch}, since {since}, on {record.socket}"),
+        ("hosting", f"epoch {record.epoch}, for {since}, on {record.socket}"),
     ]
     if host.pulse is not None:
         lines.append(("pulse", f"{age(now - host.pulse)} ago"))

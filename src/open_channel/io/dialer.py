@@ -11,7 +11,14 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from open_channel.errors import ForeignUser, Refused, RemoteProtocolError, VersionMismatch
+from open_channel.errors import (
+    ChannelError,
+    ForeignUser,
+    MessageTooLarge,
+    Refused,
+    RemoteProtocolError,
+    VersionMismatch,
+)
 from open_channel.io.credentials import credentials
 from open_channel.io.wire import Wire
 from open_channel.protocol.control import (
@@ -116,12 +123,16 @@ class Dialer:
             self._refused(decode_refusal(frame))
         else:
             self._welcome(decode_welcome(frame), wire)
-            if frames[1:]:
+            if self.welcomed and frames[1:]:
                 self._io.frames_received(frames[1:])
 
     def _welcome(self, welcome: Welcome, wire: Wire) -> None:
         session = self._io.session
-        session.outbox.agree(welcome.window, welcome.max_message)
+        try:
+            session.outbox.agree(welcome.window, welcome.max_message)
+        except MessageTooLarge as error:
+            self._fail(error)
+            return
         session.welcomed(welcome.hosting, welcome.received, resumed=welcome.resumed)
         wire.decoder.limit = self._member.limits.max_payload
         self.welcomed = True
@@ -142,7 +153,7 @@ class Dialer:
         else:
             self._fail(Refused(**facts))
 
-    def _fail(self, error: Refused) -> None:
+    def _fail(self, error: ChannelError) -> None:
         if not self._answer.done():
             self._answer.set_exception(error)
         self.abort(str(error))

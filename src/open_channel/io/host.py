@@ -175,7 +175,9 @@ class Host:
 
     def fence_now(self) -> bool:
         """Whether this hosting holds at this moment; it steps down when not."""
-        if self.hosting and self._lock.holds() and file_status(self._path) is not None:
+        # While it hands over it has removed its socket itself.
+        reachable = self._listening is None or file_status(self._path) is not None
+        if self.hosting and reachable and self._lock.holds():
             self._fenced = self.loop.time()
             return True
         self.step_down("its lock file or socket was replaced or removed")

@@ -45,8 +45,11 @@ class WireOwner(Protocol):
 class SessionUser(Protocol):
     """Who reads and writes a session's messages: a socket."""
 
-    def readable(self) -> None:
-        """There is something to take, or there never will be again."""
+    def readable(self, *, now: bool = False) -> None:
+        """There is something to take, or there never will be again.
+
+        ``now`` says that the event loop itself calls, and no task: a waiting one may go on at once.
+        """
 
     def progressed(self) -> None:
         """The other side has consumed something, or never will again."""

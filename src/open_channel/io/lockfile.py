@@ -60,9 +60,7 @@ class LockFile:
             lock.release()  # a cleaner or a deposer was between us: the path has another file
 
     @classmethod
-    def create(
-        cls, temporary: str, path: str, over: tuple[int, int] | None = None
-    ) -> LockFile:
+    def create(cls, temporary: str, path: str, over: tuple[int, int] | None = None) -> LockFile:
         """A new file with the lock held, under a temporary name until ``put_in_place()``.
 
         ``over`` is the device and inode of the file that it is to replace.

@@ -121,7 +121,7 @@ class SessionIO:
             if acknowledged:
                 user.progressed()
             if arrived or ended:
-                user.readable()
+                user.readable(now=True)
         if corked:
             self.scheduled = False
             self._write()

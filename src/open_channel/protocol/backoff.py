@@ -7,7 +7,10 @@ worst a few, to release what a dead process held; then they double.
 
 from __future__ import annotations
 
-__all__ = ["Backoff"]
+__all__ = ["LONGEST_WAIT", "Backoff"]
+
+LONGEST_WAIT = 0.1
+"""Where the doubling ends, in seconds, if nothing else is said."""
 
 
 class Backoff:
@@ -15,7 +18,7 @@ class Backoff:
 
     __slots__ = ("_cap", "_delay", "_first")
 
-    def __init__(self, first: float = 0.0002, cap: float = 0.1) -> None:
+    def __init__(self, first: float = 0.0002, cap: float = LONGEST_WAIT) -> None:
         self._first = first
         self._cap = cap
         self._delay = first

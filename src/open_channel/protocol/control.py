@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.frames import MAGIC, VERSION, Frame, Kind, encode
+from open_channel.protocol.limits import LONGEST_HEARTBEAT
 
 __all__ = [
     "REFUSED_FOR",
@@ -28,7 +29,6 @@ __all__ = [
 ]
 
 _LEAST_WINDOW = 1024
-_LONGEST = 3600.0  # seconds: no heartbeat is slower
 
 
 class Hello(NamedTuple):
@@ -125,7 +125,7 @@ def decode_welcome(frame: Frame) -> Welcome:
     tail = bytes(frame.payload[_WELCOME.size :])
     welcome = Welcome._make((*_WELCOME.unpack_from(frame.payload), tail))
     _check_window(Kind.WELCOME, welcome.window)
-    if not 0 < welcome.heartbeat <= _LONGEST or not welcome.hosting:
+    if not 0 < welcome.heartbeat <= LONGEST_HEARTBEAT or not welcome.hosting:
         raise RemoteProtocolError(
             reason=f"WELCOME of hosting {welcome.hosting} with a heartbeat of {welcome.heartbeat} s"
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
-from open_channel.protocol.backoff import Backoff
+from open_channel.protocol.backoff import LONGEST_WAIT, Backoff
 from open_channel.protocol.records import HostRecord
 
 __all__ = [
@@ -146,7 +146,7 @@ class Election:
         """Whether who holds the lock has shown no life for the whole timeout."""
         suspect = view.file, hosting
         # One who was stopped or busy itself has not been watching: it begins anew.
-        away = now - self._looked > self._timeout / 2
+        away = now - self._looked > self._timeout / 2 + 2 * LONGEST_WAIT
         self._looked = now
         if suspect != self._suspect:
             self._suspect = suspect

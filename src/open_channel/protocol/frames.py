@@ -130,9 +130,9 @@ class Decoder:
         Raises RemoteProtocolError when the bytes cannot be a frame. Nothing that follows on this
         connection means anything then: close it.
         """
-        if count >= self._size - HEADER.size and self._size < _LAST_BUFFER:
-            self._size *= 2
         end = self._end = self._end + count
+        if end == len(self._view) and self._size < _LAST_BUFFER:
+            self._size *= 2  # all the room was used: there may be more
         position = self._start
         view = self._view
         frames: list[Frame] = []
@@ -151,9 +151,10 @@ class Decoder:
     def _check(self, length: int, kind: int, ack: int) -> None:
         if kind not in _KINDS:
             raise RemoteProtocolError(reason=f"frame of unknown kind {kind}")
-        if length > (HANDSHAKE_LIMIT if kind in _HANDSHAKE else self.limit):
+        limit = HANDSHAKE_LIMIT if kind in _HANDSHAKE else self.limit
+        if length > limit:
             raise RemoteProtocolError(
-                reason=f"{Kind(kind).name} of {length} bytes, over the limit of {self.limit}"
+                reason=f"{Kind(kind).name} of {length} bytes, over the limit of {limit}"
             )
         if kind in _EMPTY and length:
             raise RemoteProtocolError(reason=f"{Kind(kind).name} with {length} bytes of payload")

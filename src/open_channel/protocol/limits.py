@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
 
-__all__ = ["Limits"]
+__all__ = ["LONGEST_HEARTBEAT", "Limits"]
+
+LONGEST_HEARTBEAT = 3600.0
+"""In seconds."""
 
 _KIB = 1024
 _MIB = 1024 * _KIB
@@ -43,8 +46,8 @@ class Limits:
             raise ValueError(f"max_message is {self.max_message}, not 0 to 2 GiB")
         if not _KIB <= self.window <= self.outbox or not 0 <= self.drain <= self.outbox:
             raise ValueError("window and drain go from 1 KiB and 0 up to what the outbox holds")
-        if not 0 < self.heartbeat < self.timeout:
-            raise ValueError("heartbeat is more than 0 and less than the timeout")
+        if not 0 < self.heartbeat < self.timeout or self.heartbeat > LONGEST_HEARTBEAT:
+            raise ValueError("heartbeat is more than 0, less than the timeout and at most an hour")
 
     @property
     def max_payload(self) -> int:

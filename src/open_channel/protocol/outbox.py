@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
-from open_channel.protocol.batches import OVERHEAD, drop_first, length_of, pack
+from open_channel.protocol.batches import OVERHEAD, drop_first, length_of, pack, unpack
 from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.states import SENDING, SendEvent, SendState, step
 
@@ -70,7 +70,6 @@ class Outbox:
         "_sealed",
         "_sent",
         "_sent_last",
-        "_unsent",
         "batches",
         "credit",
         "limit",
@@ -79,6 +78,7 @@ class Outbox:
         "size",
         "soft",
         "state",
+        "unsent",
         "window",
     )
 
@@ -103,7 +103,8 @@ class Outbox:
         self._accounted = 0  # how many of the pending are counted in the sizes
         self._pending_size = 0
         self._pending_floor = 0
-        self._unsent: deque[Batch] = deque()
+        self.unsent: deque[Batch] = deque()
+        """The batches that have not left yet, in order."""
         self._sent: deque[Batch] = deque()
         self._in_flight = 0  # the size of what is in _sent
         self._sealed = 0  # the number of the last message sealed
@@ -117,7 +118,8 @@ class Outbox:
         Raises MessageTooLarge or OutboxFull, with nothing queued. Whether writing is still
         allowed is the caller's to know.
         """
-        self._account()
+        if self.pending:
+            self._account()
         size = len(message) + OVERHEAD
         if size > self._ordinary or self.size + size > self.limit:
             self._check(size)
@@ -126,23 +128,23 @@ class Outbox:
         if not pending:
             self._pending_floor = self._floor()
         pending.append(message)
-        self._add(1, size)
-        if self._pending_size >= _SEAL:
-            self.seal()
-        elif self._accounted > 1:  # the second in a row: there may be many
-            room = min(_SEAL - self._pending_size, self.limit - self.size, self.soft - self.size)
-            self.credit = max(0, room // (SMALL + OVERHEAD))
-
-    def _add(self, count: int, size: int) -> None:
-        self._accounted += count
+        self._accounted += 1
         self._pending_size += size
         self.size += size
+        if self._pending_size >= _SEAL:
+            self.seal()
+        elif self._accounted > 1 and self._ordinary >= SMALL + OVERHEAD:
+            # The second in a row: there may be many.
+            room = min(_SEAL - self._pending_size, self.limit - self.size, self.soft - self.size)
+            self.credit = max(0, room // (SMALL + OVERHEAD))
 
     def _account(self) -> None:
         """Count what was appended on credit."""
         if count := len(self.pending) - self._accounted:
             size = sum(map(len, self.pending[self._accounted :])) + count * OVERHEAD
-            self._add(count, size)
+            self._accounted += count
+            self._pending_size += size
+            self.size += size
         self.credit = 0
 
     def _check(self, size: int) -> None:
@@ -153,10 +155,11 @@ class Outbox:
 
     def seal(self) -> None:
         """Make a batch of what was written since the last one."""
-        self._account()
         messages = self.pending
         if not messages:
             return
+        if len(messages) > 1:
+            self._account()
         count, size = self._accounted, self._pending_size
         self.pending = []
         self._accounted = self._pending_size = 0
@@ -165,7 +168,7 @@ class Outbox:
         self._sealed += count
         self.batches += 1
         batch = Batch(payload, count, size, self._sealed, self._pending_floor)
-        self._unsent.append(batch)
+        self.unsent.append(batch)
 
     def finish(self) -> None:
         """End the stream behind all that was written; again is harmless."""
@@ -173,7 +176,7 @@ class Outbox:
             self.seal()
             self._sealed += 1
             self.size += OVERHEAD
-            self._unsent.append(Batch([], 1, OVERHEAD, self._sealed, self._floor()))
+            self.unsent.append(Batch([], 1, OVERHEAD, self._sealed, self._floor()))
         self.state = step(SENDING, self.state, SendEvent.FINISH)
 
     @property
@@ -199,7 +202,7 @@ class Outbox:
         """Whether ``take()`` would find something that the window lets go."""
         if self.pending:
             return True
-        unsent = self._unsent
+        unsent = self.unsent
         return bool(unsent) and (
             not self._in_flight or self._in_flight + unsent[0].size <= self.window
         )
@@ -208,7 +211,7 @@ class Outbox:
         """The batches that leave now: what the window lets go, ``limit`` bytes or so."""
         if self.pending:
             self.seal()
-        unsent = self._unsent
+        unsent = self.unsent
         taken: list[Batch] = []
         while unsent and limit > 0:
             batch = unsent[0]
@@ -220,11 +223,6 @@ class Outbox:
             limit -= batch.size
         self._sent += taken
         return taken
-
-    @property
-    def held_back(self) -> int | None:
-        """The floor of the first batch that has not left; None when all have."""
-        return self._unsent[0].floor if self._unsent else None
 
     def acknowledge(self, number: int) -> bool:
         """The other side has consumed ``number`` messages of this hosting; whether that is news.
@@ -244,16 +242,25 @@ class Outbox:
             size = sent.popleft().size
             self._in_flight -= size
             self.size -= size
-        if self.state is SendState.ENDING and not self._unsent and not sent:
+        if self.state is SendState.ENDING and not self.unsent and not sent:
             self.state = step(SENDING, self.state, SendEvent.ACKNOWLEDGED)
         return True
 
     def agree(self, window: int, max_message: int) -> None:
-        """Keep to what the other side takes, where that is less than our own limits."""
+        """Keep to what the other side takes, where that is less than our own limits.
+
+        Raises MessageTooLarge when a message was written already that it would not take.
+        """
         self.window = min(self.window, window)
-        self.max_message = min(self.max_message, max_message)
-        self._ordinary = min(_SEAL, self.max_message + OVERHEAD)
-        self._account()
+        if max_message >= self.max_message:
+            return
+        self.max_message = max_message
+        self._ordinary = min(_SEAL, max_message + OVERHEAD)
+        self.seal()
+        for batch in [*self._sent, *self.unsent]:
+            for message in unpack(b"".join(batch.payload), batch.count) if batch.payload else ():
+                if len(message) > max_message:
+                    raise MessageTooLarge(size=len(message), limit=max_message)
 
     def resume(self, received: int) -> None:
         """The same hosting again, which has ``received`` messages: the rest will be sent again.
@@ -268,7 +275,7 @@ class Outbox:
         while sent and sent[-1].last > received:
             batch = sent.pop()
             self._in_flight -= batch.size
-            self._unsent.appendleft(batch)
+            self.unsent.appendleft(batch)
         self._sent_last = received
 
     def restart(self) -> None:
@@ -285,7 +292,7 @@ class Outbox:
                     self.size -= batch.size
                     _trim(batch, done)
                     self.size += batch.size
-            self._unsent.appendleft(batch)
+            self.unsent.appendleft(batch)
         self._in_flight = 0
         self._base = self._sent_last = self._acked
 
@@ -293,7 +300,7 @@ class Outbox:
         """Forget everything: nobody will ever acknowledge it."""
         self.pending = []
         self.credit = self._accounted = self._pending_size = 0
-        self._unsent.clear()
+        self.unsent.clear()
         self._sent.clear()
         self._in_flight = self.size = 0
 

@@ -79,7 +79,10 @@ _MEMBER = {"name": str, "member": str, "pid": int, "since": float, "listens": bo
 def decode_host(content: bytes) -> HostRecord | None:
     """The record; None while there is none, or one that is only half written."""
     fields = _fields(content, _HOST)
-    if fields is None or fields["hosting"] <= 0 or fields["epoch"] <= 0:
+    if fields is None:
+        return None
+    # Both travel as 64 bits, and the next epoch too.
+    if not 0 < fields["hosting"] < 2**64 or not 0 < fields["epoch"] < 2**64 - 1:
         return None
     # The name of a file in the same directory, and nothing that leads elsewhere.
     if "/" in fields["socket"] or "\0" in fields["socket"]:

@@ -77,8 +77,8 @@ class Session:
         outbox, inbox = self.outbox, self.inbox
         batches = outbox.take(limit)
         ack = inbox.consumed()
-        if self._hosts and (floor := outbox.held_back) is not None and floor < ack:
-            ack = floor
+        if self._hosts and outbox.unsent:
+            ack = min(ack, outbox.unsent[0].floor)
         before = inbox.acked
         if ack > before:
             inbox.acknowledged(ack)

@@ -13,7 +13,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.channel.conversation import as_bytes
-from open_channel.errors import ChannelClosed, ChannelError, MessageTooLarge, WaitTimeout
+from open_channel.errors import (
+    ChannelClosed,
+    ChannelError,
+    MessageTooLarge,
+    OutboxFull,
+    WaitTimeout,
+)
 from open_channel.io.background import background_loop
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
@@ -72,24 +78,27 @@ class ChannelSocket:
     def _change(self) -> None:
         with self._lock:
             self._changed.notify_all()
+            if self._queue:
+                self._tell()
 
     def _move(self) -> None:
         """Move what was written into the outbox, and let what was read be acknowledged."""
-        self._told = False
         socket = self._socket
         if socket is None:
             return
-        queue = self._queue
-        try:
-            while queue:
-                message = queue[0]
-                socket.write(message)
-                queue.popleft()
-                self._queued -= len(message) + OVERHEAD
-        except ChannelError:  # closed: the next write in a thread raises it
-            queue.clear()
-            self._queued = 0
-            self._change()
+        with self._lock:
+            self._told = False
+            try:
+                while self._queue:
+                    socket.write(self._queue[0])
+                    self._queued -= len(self._queue.popleft()) + OVERHEAD
+            except OutboxFull:
+                pass  # the rest stays in the queue until something is acknowledged
+            except ChannelError as error:  # what the next use in a thread will raise
+                socket.fail(error)
+                self._queue.clear()
+                self._queued = 0
+                self._changed.notify_all()
         socket.flush_soon()
 
     def _tell(self) -> None:

@@ -29,6 +29,7 @@ __all__ = ["Demo", "Settings", "Takeover", "Totals", "run_demo"]
 
 _SERVICE = "l"  # the letter of the listener service
 _TAKEOVER = 15.0  # seconds after which a takeover has failed
+_INTERRUPTED = 130  # the exit code after Ctrl-C
 _TURN = 0.1  # seconds between two looks at the clock
 
 
@@ -138,10 +139,13 @@ class Demo:
 
 
 class _Supervisor:
-    def __init__(self, demo: Demo, crew: Crew, view: View, files: ChannelFiles) -> None:
+    def __init__(
+        self, demo: Demo, crew: Crew, view: View, files: ChannelFiles, signals: _Signals
+    ) -> None:
         self._demo = demo
         self._crew = crew
         self._view = view
+        self._signals = signals
         self._lock = files.lock(_SERVICE)
         self._writers: list[Child] = []
 
@@ -152,15 +156,21 @@ class _Supervisor:
             self._crew.spawn("candidate")
         self._writers = [self._crew.spawn("writer") for _ in range(settings.writers)]
         everybody = {writer.pid for writer in self._writers}
-        self._until(lambda: self._demo.echoed == everybody, START, "not all processes connected")
+        self._until(
+            lambda: self._demo.echoed == everybody or self._signals.interrupted,
+            START,
+            "not all processes connected",
+        )
+        if self._signals.interrupted:
+            raise KeyboardInterrupt
         self._demo.begun = time.monotonic()
 
     def disturb(self) -> None:
-        """Kill the host at every interval, until the time is over."""
+        """Kill the host at every interval, until the time is over or Ctrl-C is pressed."""
         demo = self._demo
         end = demo.begun + demo.settings.seconds
         due = demo.begun + demo.settings.every
-        while (now := time.monotonic()) < end:
+        while (now := time.monotonic()) < end and not self._signals.interrupted:
             if now >= due and self._kill():
                 due = max(due + demo.settings.every, now)
             elif now >= due + _TAKEOVER:
@@ -238,26 +248,22 @@ def run_demo(settings: Settings, *, plain: bool) -> int:
     ended it early. Raises DemoFailed when it could not go on.
     """
     name = f"demo-{os.getpid()}-{time.monotonic_ns()}"
-    with _ended_by_signals(), _place(settings, name) as files:
+    with _signals() as signals, _place(settings, name) as files:
         demo = Demo(settings, files.directory)
         with Crew(name, files.directory) as crew, view_of(demo, plain=plain) as view:
-            supervisor = _Supervisor(demo, crew, view, files)
-            interrupted = False
+            supervisor = _Supervisor(demo, crew, view, files, signals)
             try:
                 supervisor.start()
-                try:
-                    supervisor.disturb()
-                except KeyboardInterrupt:
-                    interrupted = True
+                supervisor.disturb()
                 supervisor.finish()
             except DemoFailed as error:
                 words = crew.last_words()
                 raise DemoFailed(reason=f"{error}\n{words}" if words else str(error)) from None
             except KeyboardInterrupt:
-                return 130
+                return _INTERRUPTED
             view.close(demo, crew.last_words())
-        if interrupted:
-            return 130
+        if signals.interrupted:
+            return _INTERRUPTED
         return 0 if demo.totals.clean else 1
 
 
@@ -282,16 +288,34 @@ def _place(settings: Settings, name: str) -> Generator[ChannelFiles]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _ended_by_signals() -> Generator[None]:
-    """Let SIGTERM and SIGHUP end the processes and remove the files, as Ctrl-C does."""
+class _Signals:
+    """Ctrl-C ends the demonstration early, with its table; a second one, SIGTERM and SIGHUP at
+    once. All of them leave no process and no file behind."""
 
-    def end(number: int, frame: object) -> None:
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    def interrupt(self, number: int, frame: object) -> None:
+        # Not raised here: between a message and its reader it would take the message away.
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def end(self, number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+@contextlib.contextmanager
+def _signals() -> Generator[_Signals]:
+    signals = _Signals()
+    handlers = {
+        signal.SIGINT: signals.interrupt,
+        signal.SIGTERM: signals.end,
+        signal.SIGHUP: signals.end,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield
+        yield signals
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -1,0 +1,170 @@
+"""A host that leaves in order: nothing is lost, and what is in hand is finished first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from open_channel import Channel, ChannelSocket
+from tests.channel.steps import Opener, cut, echo, eventually
+
+
+async def test_the_other_listener_takes_over(opened: Opener):
+    first, _ = await opened.connected("over", echo)
+    second, socket = await opened.connected("over", echo)
+    assert (first.hosting, second.hosting) == (True, False)
+    await first.close()
+    socket.write(b"hello")
+    assert await socket.read() == b"hello"
+    assert (first.hosting, second.hosting) == (False, True)
+    assert second.connected
+
+
+async def test_a_client_goes_through_connecting_to_the_next_host(opened: Opener):
+    first, _ = await opened.connected("states", echo)
+    second, _ = await opened.connected("states", echo)
+    client, _ = await opened.connected("states")
+    old = client.peer
+    seen = ["connected"]
+
+    def look() -> bool:
+        if client.state != seen[-1]:
+            seen.append(client.state)
+        return client.peer != old
+
+    closing = asyncio.create_task(first.close())
+    await eventually(look)
+    await closing
+    assert seen == ["connected", "connecting", "connected"]
+    assert client.peer.member != old.member
+    assert second.hosting
+    await client.close()
+    assert client.state == "closed"
+
+
+async def test_the_message_in_hand_is_finished_and_not_delivered_again(opened: Opener):
+    taken, go_on = asyncio.Event(), asyncio.Event()
+    handled: list[tuple[str, bytes]] = []
+
+    def named(name: str):
+        async def listener(socket: ChannelSocket) -> None:
+            async for message in socket:
+                handled.append((name, message))
+                if message == b"hold":
+                    taken.set()
+                    await go_on.wait()
+                socket.write(message + b" done by " + name.encode())
+
+        return listener
+
+    first, _ = await opened.connected("hand", named("first"))
+    await opened.connected("hand", named("second"))
+    client, socket = await opened.connected("hand")
+    socket.write(b"hold")
+    socket.write(b"after")
+    await taken.wait()
+    closing = asyncio.create_task(first.close())
+    await eventually(lambda: first.state == "closed")
+    await asyncio.sleep(0)
+    assert client.connected
+    go_on.set()
+    assert await socket.read() == b"hold done by first"
+    assert await socket.read() == b"after done by second"
+    await closing
+    assert handled == [("first", b"hold"), ("second", b"after")]
+
+
+async def test_a_listener_that_does_not_finish_is_cancelled_and_its_message_goes_on(
+    opened: Opener,
+):
+    cancelled: list[bytes] = []
+
+    async def stuck(socket: ChannelSocket) -> None:
+        async for message in socket:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(message)
+                raise
+
+    async def listener(socket: ChannelSocket) -> None:
+        async for message in socket:
+            socket.write(message + b" redelivered" * socket.redelivered)
+
+    first, _ = await opened.connected("stuck", stuck)
+    await opened.connected("stuck", listener)
+    _, socket = await opened.connected("stuck")
+    socket.write(b"work")
+    await eventually(lambda: first.hosting)
+    await first.close()
+    assert await socket.read() == b"work redelivered"
+    assert cancelled == [b"work"]
+
+
+async def test_an_orderly_life_with_handovers_logs_no_warning(
+    opened: Opener, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    hosts = [(await opened.connected("calm", echo))[0] for _ in range(3)]
+    _, socket = await opened.connected("calm")
+    for number, host in enumerate(hosts):
+        socket.write(b"%d" % number)
+        assert await socket.read() == b"%d" % number
+        if number < 2:
+            await host.close()
+    await socket.close()
+    await hosts[2].close()
+    own = [record for record in caplog.records if record.name.startswith("open_channel")]
+    assert [record.getMessage() for record in own if record.levelno >= logging.WARNING] == []
+    assert any("handed over" in record.getMessage() for record in own)
+    other = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert other == []
+
+
+@pytest.mark.parametrize("cutting", [False, True], ids=["calm", "with cuts"])
+async def test_each_message_is_handled_once_through_many_handovers(opened: Opener, cutting: bool):
+    handled: list[int] = []
+
+    async def listener(socket: ChannelSocket) -> None:
+        async for message in socket:
+            handled.append(int(message))
+            if len(handled) % 7 == 0:
+                await asyncio.sleep(0)
+            socket.write(message)
+
+    async def new_host() -> Channel:
+        return (await opened.connected("stream", listener))[0]
+
+    count = 3000
+    hosts = [await new_host(), await new_host()]
+    _, socket = await opened.connected("stream")
+    leaving: list[asyncio.Task[None]] = []
+    answers: list[int] = []
+    written = 0
+    while len(answers) < count:
+        while written < count and written < len(answers) + 100:
+            socket.write(b"%d" % written)
+            written += 1
+        answers.append(int(await socket.read()))
+        if len(answers) % 300 == 150:
+            host = next(host for host in hosts if host.hosting)
+            hosts.remove(host)
+            hosts.append(await new_host())
+            leaving.append(asyncio.create_task(host.close()))
+        if cutting and len(answers) % 100 == 50:
+            cut(socket)
+    await asyncio.gather(*leaving)
+    assert answers == list(range(count))
+    assert handled == list(range(count))
+
+
+async def test_a_host_that_is_alone_leaves_and_another_may_come(opened: Opener):
+    first, _ = await opened.connected("alone", echo)
+    client, socket = await opened.connected("alone")
+    await first.close()
+    await eventually(lambda: client.state == "connecting")
+    socket.write(b"while nobody hosts")
+    await opened.connected("alone", echo)
+    assert await socket.read() == b"while nobody hosts"

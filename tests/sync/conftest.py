@@ -1,0 +1,36 @@
+"""What the tests of the blocking API share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_channel.sync import Channel, open_channel
+from tests.channel.programs import Programs
+
+pytest.register_assert_rewrite("tests.channel.conformance")
+
+
+@pytest.fixture
+def run(channel_dir: Path) -> Iterator[Programs]:
+    """Give what runs programs in processes of their own."""
+    programs = Programs()
+    yield programs
+    programs.end()
+
+
+@pytest.fixture
+def opened(channel_dir: Path) -> Iterator[Callable[..., Channel]]:
+    """Give what opens channels, which are closed when the test is over."""
+    channels: list[Channel] = []
+
+    def opener(*arguments: Any, **options: Any) -> Channel:
+        channels.append(open_channel(*arguments, **options))
+        return channels[-1]
+
+    yield opener
+    for channel in channels:
+        channel.close(timeout=0)
