@@ -31,17 +31,19 @@ class Opener:
 
     async def close(self) -> None:
         for channel in self._channels:
-            channel.shut("the test is over")
-            await channel.wait_closed()
+            await channel.close(timeout=0)
 
 
-async def eventually(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
+async def eventually(condition: Callable[[], object], *, every_turn: bool = False) -> None:
+    """Wait until a condition holds; fail when it does not in time.
+
+    With ``every_turn`` it is looked at in each turn of the loop, so that nothing is missed.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + DEADLINE
     while not condition():
         assert loop.time() < deadline, "it did not come true"
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0 if every_turn else 0.001)
 
 
 def cut(socket: ChannelSocket) -> bool:
@@ -51,6 +53,13 @@ def cut(socket: ChannelSocket) -> bool:
         return False
     wire.abort("cut")
     return True
+
+
+async def cut_and_mend(socket: ChannelSocket) -> None:
+    """Cut the connection that a socket has now, and wait for the next one."""
+    old = socket._io.wire
+    assert cut(socket)
+    await eventually(lambda: socket._io.wire not in {None, old})
 
 
 async def echo(socket: ChannelSocket) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from open_channel import ChannelSocket, Limits
-from tests.channel.steps import Opener, cut, echo, eventually, mixed_messages
+from tests.channel.steps import Opener, cut, cut_and_mend, echo, eventually, mixed_messages
 
 
 async def test_a_message_is_acknowledged_when_the_listener_comes_back(opened: Opener):
@@ -20,11 +20,13 @@ async def test_a_message_is_acknowledged_when_the_listener_comes_back(opened: Op
         await socket.read()
 
     _, socket = await opened.connected("ack", listener)
+    _, clock = await opened.connected("clock", echo)
     socket.write(b"in hand")
     await taken.wait()
-    socket.write(b"")  # a round trip later nothing has changed
-    await eventually(lambda: socket.backlog > len(b"in hand") + 4)
-    assert socket.backlog == len(b"in hand") + 8
+    for _ in range(10):
+        clock.write(b"tick")
+        await clock.read()
+    assert socket.backlog == len(b"in hand") + 4
     go_on.set()
     await eventually(lambda: socket.backlog == 0)
 
@@ -45,7 +47,8 @@ async def test_a_cut_is_mended_and_seen_in_the_state(opened: Opener):
     await opened.connected("cut", echo)
     channel, socket = await opened.connected("cut")
     assert cut(socket)
-    await eventually(lambda: channel.state == "connecting")
+    await eventually(lambda: channel.state == "connecting", every_turn=True)
+    assert not channel.connected
     await socket.wait_connected()
     assert channel.state == "connected"
     socket.write(b"again")
@@ -59,12 +62,12 @@ async def test_the_listener_keeps_its_socket_through_a_cut(opened: Opener):
         calls.append(socket)
         await echo(socket)
 
-    channel, socket = await opened.connected("keep", listener)
-    for number in range(5):
-        cut(calls[0] if number % 2 else socket)
+    _, socket = await opened.connected("keep", listener)
+    await eventually(lambda: calls)
+    for number in range(6):
+        await cut_and_mend(calls[0] if number % 2 else socket)
         socket.write(b"%d" % number)
         assert await socket.read() == b"%d" % number
-        await eventually(lambda: channel.connected)
     assert len(calls) == 1
 
 
@@ -80,13 +83,11 @@ async def test_the_message_in_hand_is_not_delivered_again_after_a_cut(opened: Op
                 await go_on.wait()
                 socket.write(b"held")
 
-    channel, socket = await opened.connected("hand", listener)
+    _, socket = await opened.connected("hand", listener)
     socket.write(b"hold")
     socket.write(b"next")
     await taken.wait()
-    cut(socket)
-    await eventually(lambda: not channel.connected)
-    await socket.wait_connected()
+    await cut_and_mend(socket)
     go_on.set()
     assert await socket.read() == b"held"
     await eventually(lambda: socket.backlog == 0)
@@ -137,13 +138,11 @@ async def write_all(socket: ChannelSocket, messages: list[bytes]) -> None:
 
 async def test_a_large_message_survives_cuts(opened: Opener):
     await opened.connected("large", echo)
-    channel, socket = await opened.connected("large")
+    _, socket = await opened.connected("large")
     message = bytes(range(256)) * 64 * 1024  # 16 MiB
     socket.write(message)
     for _ in range(3):
-        await eventually(lambda: channel.connected)
-        cut(socket)
-        await eventually(lambda: not channel.connected)
+        await cut_and_mend(socket)
     assert await socket.read() == message
 
 

@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
-from open_channel import open_channel
+from open_channel import ChannelSocket, open_channel
 from open_channel.cli.doctor import candidates
 from open_channel.io.directory import Resolved, resolve
+
+
+async def listen(socket: ChannelSocket) -> None:
+    await socket.read()
 
 
 def findings(document: dict[str, Any], check: str) -> list[tuple[str, str]]:
@@ -150,7 +154,7 @@ def test_when_nothing_serves(monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_a_living_channel(run: Callable[..., Any], channel_dir: Path):
-    async with open_channel("chat", lambda _: None).connect():
+    async with open_channel("chat", listen).connect():
         output = run("doctor").stdout
     assert f"pid {os.getpid()} hosts it, epoch 1" in output
     assert "hosts: listener" in output

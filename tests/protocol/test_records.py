@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from open_channel.protocol.records import (
 
 HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9)
 MEMBER = MemberRecord("chat ü", "00ff" * 8, 4711, 1.7e9, True)
-BOTH = [(HOST, decode_host), (MEMBER, decode_member)]
+BOTH: list[tuple[Any, Any]] = [(HOST, decode_host), (MEMBER, decode_member)]
 both = pytest.mark.parametrize(("record", "decode"), BOTH, ids=["host", "member"])
 each_field = pytest.mark.parametrize(
     ("record", "decode", "field"),
@@ -105,7 +106,8 @@ def test_a_missing_field_makes_it_none(record, decode, field):
 @each_field
 def test_a_field_of_another_type_makes_it_none(record, decode, field):
     kind = type(getattr(record, field))
-    for other in ("text", 1, 1.5, True, None, [], {}):
+    others: list[object] = ["text", 1, 1.5, True, None, [], {}]
+    for other in others:
         if type(other) is not kind:
             assert decode(line(record, **{field: other})) is None
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from open_channel.protocol.batches import pack, unpack
 from open_channel.protocol.frames import Decoder, Frame, Kind, encode
 from open_channel.protocol.limits import Limits
+from open_channel.protocol.outbox import Batch, Outbox
 from open_channel.protocol.session import Session
 
 # --- feeding --------------------------------------------------------------------------------------
@@ -69,9 +70,43 @@ def end_frame() -> Frame:
     return Frame(Kind.END, 0, 1, 0, memoryview(b""))
 
 
+# --- an outbox ------------------------------------------------------------------------------------
+
+ALL = 1 << 40
+
+
+def outbox(**limits: int) -> Outbox:
+    return Outbox(Limits(**limits), lambda: 0)
+
+
+def write_batches(box: Outbox, *messages: bytes) -> None:
+    """Write each message in a batch of its own."""
+    for message in messages:
+        box.write(message)
+        box.seal()
+
+
+def messages_of(batch: Batch) -> list[bytes]:
+    if batch.kind == Kind.END:
+        return []
+    assert batch.size == sum(map(len, batch.payload))
+    return unpack(b"".join(batch.payload), batch.count)
+
+
+def leaves(box: Outbox, limit: int = ALL) -> list[list[bytes]]:
+    """What leaves now: the messages of each batch."""
+    return [messages_of(batch) for batch in box.take(limit)]
+
+
 # --- a session, both sides ------------------------------------------------------------------------
 
 CHUNK = 256 * 1024
+MANY = 1000  # more exchanges than any test needs
+SMALL_WINDOW = Limits(window=1024)
+
+
+def numbered(count: int, size: int = 0) -> list[bytes]:
+    return [b"%d" % number + bytes(size) for number in range(count)]
 
 
 class Taken(NamedTuple):
@@ -240,12 +275,14 @@ class Pair:
 
     def roundtrip(self) -> None:
         """Exchange all that may leave, with nobody reading, until nothing moves."""
-        while self.send_up() or self.send_down():
-            pass
+        for _ in range(MANY):
+            if not self.send_up() and not self.send_down():
+                return
+        raise AssertionError("the two sides never come to rest")
 
     def settle(self, answer: Callable[[bytes], bytes] | None = None) -> None:
         """Exchange and read until nothing moves; the host may write an answer to each message."""
-        while True:
+        for _ in range(MANY):
             moved = bool(self.send_up())
             while self.host.session.inbox.messages:
                 message = self.host.take()
@@ -256,3 +293,4 @@ class Pair:
             moved |= bool(self.member.take_all())
             if not moved:
                 return
+        raise AssertionError("the two sides never come to rest")

@@ -1,4 +1,4 @@
-"""The channel: a name, this process's member of it, and the socket to whoever hosts it."""
+"""The channel: what ``open_channel()`` returns, a name and what was said about it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import logging
 import os
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
-from open_channel.channel.conversation import Peer
-from open_channel.channel.listener import SERVICE, Listener, ListenerHost
-from open_channel.channel.socket import ChannelSocket
-from open_channel.errors import ChannelClosed, ChannelError, ChannelForked
-from open_channel.io import fork
+from open_channel.channel.client import CLOSED_HERE, Client
+from open_channel.channel.listener import Listener
+from open_channel.errors import ChannelClosed, ChannelForked
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
-from open_channel.io.link import Link
 from open_channel.io.member import Member
 from open_channel.protocol.limits import Limits
-from open_channel.protocol.states import CHANNEL, ChannelEvent, ChannelState, step
+from open_channel.protocol.states import ChannelState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from open_channel.protocol.control import Welcome
+    from open_channel.channel.conversation import Peer
+    from open_channel.channel.socket import ChannelSocket
 
 __all__ = ["DEFAULT_NAME", "Channel", "name_and_listener", "open_channel"]
 
@@ -96,16 +94,9 @@ class Channel:
         self._listener = listener
         self._directory = directory
         self._limits = limits
-        self._state = ChannelState.INITIATED
         self._pid = os.getpid()
-        self._member: Member | None = None
-        self._host: ListenerHost | None = None
-        self._link: Link | None = None
-        self._socket: ChannelSocket | None = None
-        self._peer: Peer | None = None
-        self._error: ChannelError | None = None
-        self._changed: list[asyncio.Future[None]] = []
-        self._closing: asyncio.Task[None] | None = None
+        self._client: Client | None = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Channel {self._name!r} {self.state}>"
@@ -118,22 +109,23 @@ class Channel:
     @property
     def state(self) -> str:
         """``"initiated"``, ``"connecting"``, ``"connected"`` or ``"closed"``, as it is now."""
-        return self._state.value
+        state = ChannelState.CLOSED if self._closed else ChannelState.INITIATED
+        return str((self._client.state if self._client is not None else state).value)
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection to a host now."""
-        return self._state is ChannelState.CONNECTED
+        return self._client is not None and self._client.state is ChannelState.CONNECTED
 
     @property
     def peer(self) -> Peer | None:
         """The host, while and after there is a connection; None before the first."""
-        return self._peer
+        return self._client.peer if self._client is not None else None
 
     @property
     def hosting(self) -> bool:
         """Whether this process hosts the channel now."""
-        return self._host is not None and self._host.hosting
+        return self._client is not None and self._client.hosting
 
     def connect(self, timeout: float | None = _TIMEOUT) -> ChannelSocket:
         """Connect to whoever hosts the channel, and host it here where nobody does.
@@ -148,23 +140,18 @@ class Channel:
         when the channel is closed, ChannelForked in a forked child of the process that opened it,
         RuntimeError without a running event loop, and ValueError for a timeout below zero.
         """
-        self._check_process()
-        if self._state is ChannelState.CLOSED:
-            raise self._error or ChannelClosed(name=self._name, reason="closed by this side")
-        if self._socket is not None:
-            return self._socket
+        if os.getpid() != self._pid:
+            raise ChannelForked(name=self._name, owner=self._pid)
+        if self._closed:
+            raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
+        if self._client is not None:
+            self._client.check_open()
+            return self._client.socket
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"a timeout is a number of seconds from 0 on, or None, not {timeout}")
-        asyncio.get_running_loop()
-        member = self._member = self._join()
-        if self._listener is not None:
-            self._host = ListenerHost(member, self._listener)
-        self._link = Link(member, SERVICE, self, self._host, timeout)
-        self._socket = ChannelSocket(self._link.io, self, hosts=False)
-        self._step(ChannelEvent.CONNECT)
-        fork.watch(self)
-        self._link.start()
-        return self._socket
+        asyncio.get_running_loop()  # before anything is made
+        self._client = Client(self._join(), self._listener, timeout)
+        return self._client.socket
 
     def _join(self) -> Member:
         resolved = resolve(self._directory)
@@ -173,88 +160,8 @@ class Channel:
         _log.info("%s: in %s (%s)", self._name, resolved.path, resolved.why)
         return Member(files, self._limits, listens=self._listener is not None)
 
-    def _check_process(self) -> None:
-        if isinstance(self._error, ChannelForked):
-            raise self._error
-        if os.getpid() != self._pid:
-            raise ChannelForked(name=self._name, owner=self._pid)
-
-    def _step(self, event: ChannelEvent) -> None:
-        self._state = step(CHANNEL, self._state, event)
-        changed, self._changed = self._changed, []
-        for future in changed:
-            if not future.done():
-                future.set_result(None)
-
-    # --- what the link tells ---------------------------------------------------------------
-
-    def link_connected(self, welcome: Welcome, uid: int) -> None:
-        """See ``LinkOwner``."""
-        self._peer = Peer(welcome.pid, uid, welcome.member.hex())
-        self._step(ChannelEvent.WELCOMED)
-
-    def link_lost(self, reason: str) -> None:
-        """See ``LinkOwner``."""
-        self._step(ChannelEvent.LOST)
-
-    def link_ended(self, error: ChannelError | None) -> None:
-        """See ``LinkOwner``."""
-        if error is not None:
-            _log.debug("%s: %s", self._name, error)
-        by_us = self._socket is not None and self._socket.closed
-        reason = "closed by this side" if by_us else "closed by the listener"
-        self._finish(error or ChannelClosed(name=self._name, reason=reason))
-
-    # --- what the socket asks --------------------------------------------------------------
-
-    async def wait_connected(self) -> None:
-        """See ``ChannelSocket.wait_connected()``."""
-        while self._state is ChannelState.CONNECTING:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._changed.append(future)
-            await future
-        self._check_process()
-        if self._state is ChannelState.CLOSED:
-            raise self._error or ChannelClosed(name=self._name, reason="closed by this side")
-
-    def shut(self, reason: str) -> None:
-        """See ``SocketOwner``."""
-        self._finish(ChannelClosed(name=self._name, reason=reason))
-        if self._link is not None:
-            self._link.close()
-
-    def _finish(self, error: ChannelError) -> None:
-        if self._state is ChannelState.CLOSED:
-            return
-        self._error = error
-        if self._socket is not None:
-            self._socket.fail(error)
-        self._step(ChannelEvent.CLOSED)
-        if self._member is not None:
-            self._closing = asyncio.get_running_loop().create_task(self._leave(self._member))
-
-    async def _leave(self, member: Member) -> None:
-        try:
-            if self._host is not None:
-                await self._host.hand_over()
-        finally:
-            member.presence.leave()
-            fork.unwatch(self)
-
-    async def wait_closed(self) -> None:
-        """Wait until the channel has left: its hosting, if any, is handed over by then."""
-        if self._closing is not None:
-            await asyncio.shield(self._closing)
-
     async def close(self, timeout: float = 5.0) -> None:
         """Close the channel and its socket; see ``ChannelSocket.close()``."""
-        if self._socket is not None:
-            await self._socket.close(timeout)
-        else:
-            self.shut("closed by this side")
-
-    def forked(self) -> None:
-        """In a child: see ``io.fork``."""
-        self._error = ChannelForked(name=self._name, owner=self._pid)
-        if self._socket is not None:
-            self._socket.fail(self._error)
+        self._closed = True
+        if self._client is not None:
+            await self._client.socket.close(timeout)

@@ -31,7 +31,13 @@ def console() -> Console:
 
 def table(*columns: str, rows: Sequence[Sequence[RenderableType]], title: str = "") -> Table:
     """A table; a column whose name begins with ``>`` is aligned to the right."""
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        pad_edge=False,
+        show_header=any(column.strip(">") for column in columns),
+    )
     for column in columns:
         right = column.startswith(">")
         made.add_column(column.lstrip(">"), justify="right" if right else "left", overflow="fold")

@@ -113,7 +113,8 @@ class Wire(asyncio.BufferedProtocol):
     def write(self, parts: Sequence[bytes]) -> None:
         """Write frames; nothing happens on a connection that is closing."""
         transport = self._transport
-        if transport is None or self._closing:
+        # A transport whose peer has gone closes itself, and complains of every write after that.
+        if transport is None or self._closing or transport.is_closing():
             return
         self.writes += 1
         if len(parts) == 2 and len(parts[1]) <= _SMALL:  # the most frequent case by far
@@ -124,7 +125,8 @@ class Wire(asyncio.BufferedProtocol):
             transport.write(b"".join(parts))
         else:
             for part in parts:
-                transport.write(part)
+                if not transport.is_closing():
+                    transport.write(part)
 
     def close(self) -> None:
         """Write what is buffered, then close; nothing is received any more."""

@@ -290,7 +290,8 @@ def _place(settings: Settings, name: str) -> Generator[ChannelFiles]:
 
 class _Signals:
     """Ctrl-C ends the demonstration early, with its table; a second one, SIGTERM and SIGHUP at
-    once. All of them leave no process and no file behind."""
+    once. All of them leave no process and no file behind.
+    """
 
     def __init__(self) -> None:
         self.interrupted = False

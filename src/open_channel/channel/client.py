@@ -1,0 +1,128 @@
+"""The client's side: one member's conversation with whoever hosts the channel, and its hosting.
+
+It owns what a connected channel has: the link, the socket, and the host that this process becomes
+when it is elected; it keeps the state that ``channel.state`` shows, and leaves in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from open_channel.channel.conversation import Peer
+from open_channel.channel.listener import SERVICE, Listener, ListenerHost
+from open_channel.channel.socket import ChannelSocket
+from open_channel.errors import ChannelClosed, ChannelError, ChannelForked
+from open_channel.io import fork
+from open_channel.io.link import Link
+from open_channel.protocol.states import CHANNEL, ChannelEvent, ChannelState, step
+
+if TYPE_CHECKING:
+    from open_channel.io.member import Member
+    from open_channel.protocol.control import Welcome
+
+__all__ = ["CLOSED_HERE", "Client"]
+
+_log = logging.getLogger("open_channel")
+
+CLOSED_HERE = "closed by this side"
+"""The reason of a ChannelClosed that nobody else has caused."""
+
+
+class Client:
+    """A connected channel: the owner of its link and of its socket."""
+
+    def __init__(self, member: Member, listener: Listener | None, timeout: float | None) -> None:
+        self._member = member
+        self._pid = os.getpid()
+        self._host = ListenerHost(member, listener) if listener is not None else None
+        self._link = Link(member, SERVICE, self, self._host, timeout)
+        self._error: ChannelError | None = None
+        self._changed: list[asyncio.Future[None]] = []
+        self._leaving: asyncio.Task[None] | None = None
+        self.socket = ChannelSocket(self._link.io, self, hosts=False)
+        self.peer: Peer | None = None
+        self.state = step(CHANNEL, ChannelState.INITIATED, ChannelEvent.CONNECT)
+        fork.watch(self)
+        self._link.start()
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self._member.files.name
+
+    @property
+    def hosting(self) -> bool:
+        """Whether this process hosts the channel now."""
+        return self._host is not None and self._host.hosting
+
+    def check_open(self) -> None:
+        """Raise what closed the channel, if it is closed."""
+        if self._error is not None:
+            raise self._error
+
+    def _step(self, event: ChannelEvent) -> None:
+        self.state = step(CHANNEL, self.state, event)
+        changed, self._changed = self._changed, []
+        for future in changed:
+            if not future.done():
+                future.set_result(None)
+
+    # --- what the link tells ---------------------------------------------------------------
+
+    def link_connected(self, welcome: Welcome, uid: int) -> None:
+        """See ``LinkOwner``."""
+        self.peer = Peer(welcome.pid, uid, welcome.member.hex())
+        self._step(ChannelEvent.WELCOMED)
+
+    def link_lost(self, reason: str) -> None:
+        """See ``LinkOwner``."""
+        self._step(ChannelEvent.LOST)
+
+    def link_ended(self, error: ChannelError | None) -> None:
+        """See ``LinkOwner``."""
+        reason = CLOSED_HERE if self.socket.closed else "closed by the listener"
+        self._finish(error or ChannelClosed(name=self.name, reason=reason))
+
+    # --- what the socket asks --------------------------------------------------------------
+
+    async def wait_connected(self) -> None:
+        """See ``SocketOwner``."""
+        while self.state is ChannelState.CONNECTING and self._error is None:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._changed.append(future)
+            await future
+        self.check_open()
+
+    def shut(self, reason: str) -> None:
+        """See ``SocketOwner``."""
+        self._finish(ChannelClosed(name=self.name, reason=reason))
+        self._link.close()
+
+    def _finish(self, error: ChannelError) -> None:
+        if self._error is not None:
+            return
+        self._error = error
+        self.socket.fail(error)
+        self._step(ChannelEvent.CLOSED)
+        self._leaving = asyncio.get_running_loop().create_task(self._leave())
+
+    async def _leave(self) -> None:
+        try:
+            if self._host is not None:
+                await self._host.hand_over()
+        finally:
+            self._member.presence.leave()
+            fork.unwatch(self)
+
+    async def wait_closed(self) -> None:
+        """See ``SocketOwner``: a hosting, if there was one, is handed over by then."""
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
+
+    def forked(self) -> None:
+        """In a child: see ``io.fork``."""
+        self._error = ChannelForked(name=self.name, owner=self._pid)
+        self.socket.fail(self._error)
