@@ -53,6 +53,7 @@ class Process:
         self.pid = self.popen.pid
         self.events: list[Event] = []
         self.lines: list[str] = []
+        self._ended = False
         self._came = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -66,13 +67,20 @@ class Process:
                 else:
                     self.lines.append(line)
                 self._came.notify_all()
+        with self._came:
+            self._ended = True
+            self._came.notify_all()
 
     def wait(
         self, condition: Callable[[list[Event]], Any], what: str, timeout: float = DEADLINE
     ) -> Any:
-        """Wait until the events so far fulfil a condition; return what it returned."""
+        """Wait until the events so far fulfil a condition; return what it returned.
+
+        Fails at once when the process has ended without.
+        """
         with self._came:
-            result = self._came.wait_for(lambda: condition(self.events), timeout)
+            self._came.wait_for(lambda: condition(self.events) or self._ended, timeout)
+            result = condition(self.events)
         if not result:
             last = self.events[-5:]
             raise AssertionError(

@@ -350,18 +350,21 @@ class Ends:
         assert channel.state == "closed"
 
     async def test_the_client_does_not_come_back_after_the_listener_returned(self, api: Api):
-        calls: list[Any] = []
+        clients: list[Any] = []
 
         async def listener(socket: Any) -> None:
-            calls.append(socket)
+            clients.append(socket.peer.member)
+            if len(clients) == 1:
+                await echo(socket)  # the host's own, so that the host lives on
 
-        api("once", echo).connect()  # hosts, so that the channel lives on
-        channel = api("twice", listener)
+        await api("twice", listener).connect().wait_connected()
+        channel = api("twice")
         socket = channel.connect()
         assert await socket.read() == b""
-        await channel.wait_closed()
         assert channel.state == "closed"
-        assert len(calls) == 1
+        another = api("twice").connect()
+        assert await another.read() == b""
+        assert len(clients) == len(set(clients)) == 3
         with pytest.raises(ChannelClosed, match="listener"):
             socket.write(b"more")
 

@@ -58,8 +58,8 @@ async def test_a_plain_function_that_raises_is_logged_and_its_connection_closed(
     def listener(socket: ChannelSocket) -> None:
         raise LookupError("the listener's own")
 
-    channel, socket = await opened.connected("raises", listener)
-    assert await socket.read() == b""
+    channel = opened("raises", listener)
+    assert await channel.connect().read() == b""
     assert channel.state == "closed"
     assert len(serious(caplog)) == 1
 

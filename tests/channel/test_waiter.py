@@ -33,13 +33,13 @@ async def test_woken_before_it_is_awaited_it_does_not_wait(waiter: Waiter):
     await waiter
 
 
-async def test_woken_by_the_loop_the_task_goes_on_in_the_same_turn(waiter: Waiter):
+async def test_woken_now_the_task_goes_on_in_the_same_turn(waiter: Waiter):
     steps: list[str] = []
     task = await started(waiter, steps)
 
     def event() -> None:
         steps.append("event")
-        waiter.wake()
+        waiter.wake(now=True)
         steps.append("after")
 
     asyncio.get_running_loop().call_soon(event)
@@ -48,7 +48,7 @@ async def test_woken_by_the_loop_the_task_goes_on_in_the_same_turn(waiter: Waite
     assert steps == ["event", "went on", "after", "next callback"]
 
 
-async def test_woken_by_another_task_it_goes_on_in_the_next_turn(waiter: Waiter):
+async def test_woken_otherwise_it_goes_on_in_the_next_turn(waiter: Waiter):
     steps: list[str] = []
     task = await started(waiter, steps)
     waiter.wake()
@@ -65,7 +65,8 @@ async def test_waking_again_does_nothing(waiter: Waiter):
     waiter.wake()
 
 
-async def test_the_task_goes_on_in_its_own_context(waiter: Waiter):
+@pytest.mark.parametrize("now", [True, False])
+async def test_the_task_goes_on_in_its_own_context(waiter: Waiter, now: bool):
     place: ContextVar[str] = ContextVar("place", default="nowhere")
     seen: list[str] = []
 
@@ -79,12 +80,12 @@ async def test_the_task_goes_on_in_its_own_context(waiter: Waiter):
 
     def event() -> None:
         place.set("the event's")
-        waiter.wake()
+        waiter.wake(now=now)
         seen.append(place.get())
 
     asyncio.get_running_loop().call_soon(event)
     await task
-    assert seen == ["the task's", "the event's"]
+    assert sorted(seen) == ["the event's", "the task's"]
     assert place.get() == "nowhere"
 
 
@@ -99,7 +100,7 @@ async def test_the_task_knows_itself_when_it_goes_on(waiter: Waiter):
     await asyncio.sleep(0)
 
     def event() -> None:
-        waiter.wake()
+        waiter.wake(now=True)
         seen.append(asyncio.current_task())
 
     asyncio.get_running_loop().call_soon(event)
@@ -115,30 +116,46 @@ async def test_a_cancelled_task_stops_waiting(waiter: Waiter):
     waiter.wake()  # too late, and harmless
 
 
-@pytest.mark.parametrize("order", ["wake, cancel", "cancel, wake"])
-@pytest.mark.parametrize("by", ["task", "loop"])
-async def test_woken_and_cancelled_in_the_same_turn(waiter: Waiter, order: str, by: str):
-    steps: list[str] = []
-    task = await started(waiter, steps)
+@pytest.mark.parametrize("steps", [("wake", "cancel"), ("cancel", "wake")])
+async def test_woken_and_cancelled_in_the_same_turn_it_is_cancelled(
+    waiter: Waiter, steps: tuple[str, ...]
+):
+    notes: list[str] = []
+    task = await started(waiter, notes)
+    for step in steps:
+        if step == "wake":
+            waiter.wake()
+        else:
+            task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert notes == []
+
+
+async def test_woken_now_it_is_done_before_it_can_be_cancelled(waiter: Waiter):
+    notes: list[str] = []
+    task = await started(waiter, notes)
 
     def event() -> None:
-        for step in order.split(", "):
-            if step == "wake":
-                waiter.wake()
-            else:
-                task.cancel()
+        waiter.wake(now=True)
+        task.cancel()
 
-    if by == "task":
-        event()
-    else:
-        asyncio.get_running_loop().call_soon(event)
+    asyncio.get_running_loop().call_soon(event)
     await asyncio.wait([task])
-    if (order, by) == ("wake, cancel", "loop"):
-        assert steps == ["went on"]  # it was done before it could be cancelled
-        assert not task.cancelled()
-    else:
-        assert steps == []
-        assert task.cancelled()
+    assert not task.cancelled()
+    assert notes == ["went on"]
+
+
+async def test_cancelled_it_is_not_woken_now(waiter: Waiter):
+    task = await started(waiter)
+
+    def event() -> None:
+        task.cancel()
+        waiter.wake(now=True)
+
+    asyncio.get_running_loop().call_soon(event)
+    await asyncio.wait([task])
+    assert task.cancelled()
 
 
 async def test_a_timeout_ends_the_wait(waiter: Waiter):
@@ -160,7 +177,7 @@ async def test_who_is_woken_may_wake_others(waiter: Waiter):
     first_task = asyncio.create_task(wait())
     second_task = await started(second, steps)
     await asyncio.sleep(0)
-    loop.call_soon(waiter.wake)
+    loop.call_soon(lambda: waiter.wake(now=True))
     await asyncio.gather(first_task, second_task)
     assert steps == ["first", "went on"]
 
@@ -175,7 +192,7 @@ async def test_a_task_that_fails_when_woken_does_not_harm_who_woke_it(waiter: Wa
     done = asyncio.Event()
 
     def event() -> None:
-        waiter.wake()
+        waiter.wake(now=True)
         done.set()
 
     asyncio.get_running_loop().call_soon(event)

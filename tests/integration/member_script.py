@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-import open_channel.io.host
 from open_channel import Channel, ChannelError, ChannelSocket, Limits, open_channel
+from open_channel.io import host
 from open_channel.io.lockfile import LockFile
 
 
@@ -51,7 +51,6 @@ class Member:
         self.over = asyncio.Event()
         self.socket: ChannelSocket
         self.tasks: set[asyncio.Task[None]] = set()
-        watch(self.channel)
 
     async def listen(self, socket: ChannelSocket) -> None:
         peer = socket.peer.pid if socket.peer else 0
@@ -66,6 +65,7 @@ class Member:
     async def run(self) -> None:
         try:
             self.socket = self.channel.connect(self.config.timeout)
+            watch(self.channel)
         except ChannelError as error:
             tell(refused=type(error).__name__, text=str(error))
             return
@@ -77,7 +77,7 @@ class Member:
         await self.over.wait()
         self.loop.remove_reader(0)
         self.socket.destroy()
-        await self.channel.wait_closed()
+        await self.channel.close(timeout=0)
 
     async def once(self) -> None:
         async with self.socket as socket:
@@ -93,8 +93,8 @@ class Member:
         try:
             await self.socket.wait_connected()
             async for message in self.socket:
-                host, text = message.decode().split(" ", 1)
-                tell(reply=text, host=int(host))
+                pid, text = message.decode().split(" ", 1)
+                tell(reply=text, host=int(pid))
         except ChannelError as error:
             tell(refused=type(error).__name__, text=str(error), last=getattr(error, "last", ""))
 
@@ -166,7 +166,9 @@ class Member:
 
 def watch(channel: Channel) -> None:
     """Tell what the link tells the channel."""
-    connected, lost, ended = channel.link_connected, channel.link_lost, channel.link_ended
+    client = channel._client
+    assert client is not None
+    connected, lost, ended = client.link_connected, client.link_lost, client.link_ended
 
     def link_connected(welcome: Any, uid: int) -> None:
         connected(welcome, uid)
@@ -180,15 +182,18 @@ def watch(channel: Channel) -> None:
         ended(error)
         tell(ended=str(error))
 
-    channel.__dict__.update(
+    client.__dict__.update(
         link_connected=link_connected, link_lost=link_lost, link_ended=link_ended
     )
 
 
 def stop_at(place: str) -> None:
-    """Stop this process once, before ("-") or after ("+") a call of a method."""
+    """Stop this process once, before ("-") or after ("+") a call of a method.
+
+    Of a LockFile's methods, only those that are about the listener service's lock.
+    """
     owner, method = place[:-1].split(".")
-    kind = {"LockFile": LockFile, "Host": open_channel.io.host.Host}[owner]
+    kind = {"LockFile": LockFile, "Host": host.Host}[owner]
     is_class_method = isinstance(kind.__dict__[method], classmethod)
     original = getattr(kind, method)
     pending = [place]
@@ -200,10 +205,12 @@ def stop_at(place: str) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def call(*arguments: Any) -> Any:
-        if place.endswith("-"):
+        paths = [str(getattr(argument, "path", argument)) for argument in arguments]
+        here = owner != "LockFile" or any(path.endswith(".l") for path in paths)
+        if here and place.endswith("-"):
             stop()
         result = original(*arguments[is_class_method:])
-        if place.endswith("+") and (method != "acquire" or result is not None):
+        if here and place.endswith("+") and (method != "acquire" or result is not None):
             stop()
         return result
 
@@ -245,7 +252,7 @@ if __name__ == "__main__":
     if config.stop_at:
         stop_at(config.stop_at)
     if config.backlog:
-        open_channel.io.host._BACKLOG = config.backlog
+        host._BACKLOG = config.backlog
     if config.count > 1:
         crowd(config)
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +14,7 @@ from open_channel.protocol.limits import Limits
 from tests.protocol.verbs import WAYS, decode, whole
 
 HELLO = Hello("l", bytes(range(16)), 3, 2**64 - 1, 12, 1024, 0, b"snapshot")
-WELCOME = Welcome(2**64 - 1, 7, bytes(16), 4711, True, 12, 4096, 2**31, 0.5, b"snapshot")
+WELCOME = Welcome(2**64 - 1, 7, bytes(16), 4711, True, 12, 4096, 2**31, b"snapshot")
 REFUSAL = Refusal("version", "too old, alas: ü", 2, 1)
 
 
@@ -78,7 +76,6 @@ numbers = st.integers(0, 2**64 - 1)
 windows = st.integers(1024, 2**64 - 1)
 ids = st.binary(min_size=16, max_size=16)
 snapshots = st.binary(max_size=100)
-heartbeats = st.floats(0, 3600, exclude_min=True)
 
 
 @given(
@@ -101,7 +98,6 @@ def test_any_hello_arrives(hello):
         numbers,
         windows,
         numbers,
-        heartbeats,
         snapshots,
     )
 )
@@ -162,12 +158,6 @@ def test_a_window_that_holds_nothing_is_refused(window):
         welcome_again(WELCOME._replace(window=window))
 
 
-@pytest.mark.parametrize("heartbeat", [0.0, -1.0, 3600.1, math.inf, -math.inf, math.nan])
-def test_a_heartbeat_that_is_none_is_refused(heartbeat):
-    with pytest.raises(RemoteProtocolError, match="heartbeat"):
-        welcome_again(WELCOME._replace(heartbeat=heartbeat))
-
-
 def test_a_welcome_of_no_hosting_is_refused():
     with pytest.raises(RemoteProtocolError, match="hosting 0"):
         welcome_again(WELCOME._replace(hosting=0))
@@ -180,15 +170,11 @@ def test_a_welcome_of_no_hosting_is_refused():
         Limits(window=2**62, outbox=2**62),
         Limits(max_message=0),
         Limits(max_message=2**31),
-        Limits(heartbeat=0.001, timeout=0.002),
-        Limits(heartbeat=3600.0, timeout=10_000.0),
     ],
     ids=repr,
 )
 def test_whatever_the_limits_allow_is_welcome(limits):
-    welcome = WELCOME._replace(
-        window=limits.window, max_message=limits.max_message, heartbeat=limits.heartbeat
-    )
+    welcome = WELCOME._replace(window=limits.window, max_message=limits.max_message)
     assert welcome_again(welcome) == welcome
     hello = HELLO._replace(window=limits.window, max_message=limits.max_message)
     assert hello_again(hello) == hello

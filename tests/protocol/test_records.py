@@ -18,7 +18,7 @@ from open_channel.protocol.records import (
     encode_record,
 )
 
-HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9)
+HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9, 0.5)
 MEMBER = MemberRecord("chat ü", "00ff" * 8, 4711, 1.7e9, True)
 BOTH: list[tuple[Any, Any]] = [(HOST, decode_host), (MEMBER, decode_member)]
 both = pytest.mark.parametrize(("record", "decode"), BOTH, ids=["host", "member"])
@@ -37,13 +37,29 @@ def test_a_record_comes_back(record, decode):
     assert decode(encode_record(record)) == record
 
 
-names = st.text(max_size=20)
+names = st.text("aZ.\0/ü€😀", max_size=20)
 files = names.filter(lambda name: not set(name) & {"/", "\0"})
 above_zero = st.integers(1, 2**63 - 1)
 times = st.floats(0, 1e12)
 
 
-@given(st.builds(HostRecord, names, names, above_zero, above_zero, files, above_zero, names, times))
+heartbeats = st.floats(0, 3600, exclude_min=True)
+
+
+@given(
+    st.builds(
+        HostRecord,
+        names,
+        names,
+        above_zero,
+        above_zero,
+        files,
+        above_zero,
+        names,
+        times,
+        heartbeats,
+    )
+)
 def test_any_host_record_that_names_a_file_comes_back(record):
     assert decode_host(encode_record(record)) == record
 
@@ -136,3 +152,8 @@ def test_a_hosting_or_an_epochs_successor_that_fits_no_frame_is_no_record(field,
 def test_a_time_that_is_no_number_does_no_harm():
     record = decode_host(line(HOST, since=math.nan))
     assert record is None or math.isnan(record.since)
+
+
+@pytest.mark.parametrize("heartbeat", [0.0, -1.0, 3600.1, 1, "1"])
+def test_a_heartbeat_that_is_none_makes_no_record(heartbeat):
+    assert decode_host(line(HOST, heartbeat=heartbeat)) is None

@@ -9,7 +9,7 @@ from open_channel.protocol.frames import HEADER, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import SendState, SessionState
-from tests.protocol.verbs import CHUNK, SMALL_WINDOW, Pair, decode, numbered, whole
+from tests.protocol.verbs import CHUNK, SMALL_WINDOW, Pair, decode, numbered, whole, write_batches
 
 
 @pytest.fixture
@@ -268,9 +268,7 @@ def test_an_acknowledgement_leaves_in_the_last_frame_of_several(narrow):
     narrow.member.write(b"one")
     narrow.send_up()
     narrow.host.take()
-    for answer in numbered(3):
-        narrow.host.write(answer)
-        narrow.host.session.outbox.seal()
+    write_batches(narrow.host.session.outbox, *numbered(3))
     narrow.host.come_back()
     frames = decode(whole(narrow.send_down()))
     assert [frame.ack for frame in frames] == [0, 0, 1]
@@ -279,8 +277,8 @@ def test_an_acknowledgement_leaves_in_the_last_frame_of_several(narrow):
 def test_both_sides_with_full_windows_do_not_wait_for_each_other(narrow):
     """The member's acknowledgements may overtake; if they could not, nothing would move."""
     up, down = numbered(10, size=600), numbered(10, size=500)
-    narrow.member.write(*up)
-    narrow.host.write(*down)
+    write_batches(narrow.member.session.outbox, *up)
+    write_batches(narrow.host.session.outbox, *down)
     narrow.roundtrip()
     narrow.settle(lambda message: message + b" answered")
     assert narrow.host.messages == up
@@ -292,9 +290,7 @@ def test_both_sides_with_full_windows_do_not_wait_for_each_other(narrow):
 
 def test_the_window_bounds_what_a_side_keeps_for_a_slow_user(narrow):
     messages = numbered(50, size=96)
-    for message in messages:
-        narrow.member.write(message)
-        narrow.member.session.outbox.seal()
+    write_batches(narrow.member.session.outbox, *messages)
     narrow.roundtrip()
     waiting = narrow.host.session.inbox.messages
     assert 0 < sum(map(len, waiting)) <= SMALL_WINDOW.window
@@ -304,9 +300,7 @@ def test_the_window_bounds_what_a_side_keeps_for_a_slow_user(narrow):
 
 def test_a_peer_that_ignores_the_window_is_refused(narrow):
     narrow.member.session.outbox.window = 10_000
-    for message in numbered(5, size=500):
-        narrow.member.write(message)
-        narrow.member.session.outbox.seal()
+    write_batches(narrow.member.session.outbox, *numbered(5, size=500))
     with pytest.raises(RemoteProtocolError, match="of 1024 allowed"):
         narrow.send_up()
 

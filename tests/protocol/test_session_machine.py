@@ -11,13 +11,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from open_channel.protocol.frames import Kind
-from open_channel.protocol.limits import Limits
+from open_channel.protocol.frames import HEADER, Kind
 from open_channel.protocol.states import SendState
-from tests.protocol.verbs import MANY, Pair, decode
+from tests.protocol.verbs import MANY, SMALL_WINDOW, Pair, decode
 
-LIMITS = Limits(window=1024)
 SIZES = st.sampled_from([0, 1, 10, 300, 600, 2000])
+BYTES = st.sampled_from([0, 1, HEADER.size, 300, 1000, 10_000])  # how much arrives
+COUNTS = st.integers(1, 4)
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -25,13 +25,12 @@ class SessionMachine(RuleBasedStateMachine):
 
     @initialize(connected=st.booleans())
     def begin(self, connected):
-        self.pair = Pair(LIMITS, connected=connected)
+        self.pair = Pair(SMALL_WINDOW, connected=connected)
         self.written = 0
         self.finished = False
         self.sent = 0  # how many were put on the way to any host so far
         self.sent_earlier = 0  # ... to earlier hosts
         self.given_earlier: set[int] = set()  # what earlier hosts have got
-        self.answers = 0
         self.new_hosting()
 
     def new_hosting(self):
@@ -52,13 +51,13 @@ class SessionMachine(RuleBasedStateMachine):
     # --- what users do --------------------------------------------------------------------------
 
     @precondition(lambda self: not self.finished)
-    @rule(size=SIZES, count=st.integers(1, 3), seal=st.booleans())
-    def write(self, size, count, seal):
-        for _ in range(count):
+    @rule(sizes=st.lists(SIZES, min_size=1, max_size=4), apart=st.booleans())
+    def write(self, sizes, apart):
+        for size in sizes:
             self.member.write(b"up %d " % self.written + bytes(size))
             self.written += 1
-        if seal:
-            self.member.session.outbox.seal()
+            if apart:
+                self.member.session.outbox.seal()
 
     @precondition(lambda self: not self.finished and self.written > 3)
     @rule()
@@ -66,58 +65,65 @@ class SessionMachine(RuleBasedStateMachine):
         self.finished = True
         self.member.finish()
 
-    @precondition(lambda self: self.host.session.inbox.messages)
-    @rule(size=SIZES)
+    @rule(count=COUNTS, size=SIZES)
+    def listen(self, count, size):
+        """The listener takes some messages and answers each; it comes back for more or it stays."""
+        while count and self.host.session.inbox.messages:
+            self.take_and_answer(size)
+            count -= 1
+        if count:
+            self.host.come_back()
+
     def take_and_answer(self, size):
         number = int(self.host.take().split()[1])
         self.check_given(number, redelivered=self.host.taken[-1].redelivered)
         self.given.append(number)
         answer = b"re %d " % number + bytes(size)
-        self.host.write(answer)
         self.answered.append(answer)
+        self.host.write(answer)
 
-    @precondition(lambda self: not self.host.session.inbox.messages)
-    @rule()
-    def come_back(self):
-        self.host.come_back()
-
-    @precondition(lambda self: self.member.session.inbox.messages)
-    @rule()
-    def take_answer(self):
-        self.member.take()
+    @rule(count=COUNTS)
+    def read_answers(self, count):
+        while count and self.member.session.inbox.messages:
+            self.member.take()
+            count -= 1
 
     # --- what the connection does ---------------------------------------------------------------
 
-    @precondition(lambda self: self.pair.connected)
-    @rule()
     def transmit(self):
         for frame in decode([self.member.flush()]):
             self.sent += frame.number if frame.kind == Kind.MESSAGES else 0
         self.host.flush()
 
     @precondition(lambda self: self.pair.connected)
-    @rule(up=st.integers(0, 1500), down=st.integers(0, 1500))
+    @rule(up=BYTES, down=BYTES)
     def deliver(self, up, down):
+        self.transmit()
         self.pair.deliver(up=up, down=down)
 
     @precondition(lambda self: self.pair.connected)
-    @rule(up=st.integers(0, 1500), down=st.integers(0, 1500))
-    def cut(self, up, down):
+    @rule(up=BYTES, down=BYTES, resumed=st.booleans())
+    def cut(self, up, down, resumed):
+        self.transmit()
         self.pair.cut(up=up, down=down)
+        if resumed:
+            self.connect()
 
     @precondition(lambda self: not self.pair.connected)
     @rule()
-    def resume(self):
+    def connect(self):
         self.pair.resume()
         # What has not arrived counts as sent when it is sent again.
         self.sent = self.done_before + self.host.session.inbox.received
 
-    @rule()
-    def replace_host(self):
+    @rule(connected=st.booleans())
+    def replace_host(self, connected):
         self.sent_earlier = max(self.sent_earlier, self.sent)
         self.given_earlier |= set(self.given)
         self.pair.replace_host()
         self.new_hosting()
+        if connected:
+            self.connect()
 
     # --- what must hold -------------------------------------------------------------------------
 
@@ -167,6 +173,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSession = SessionMachine.TestCase
-TestSession.settings = settings(
-    max_examples=settings.default.max_examples // 2, stateful_step_count=30
-)
+TestSession.settings = settings(stateful_step_count=20)

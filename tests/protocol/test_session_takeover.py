@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from open_channel.protocol.frames import Kind
-from tests.protocol.verbs import SMALL_WINDOW, Pair, decode, numbered, whole
+from tests.protocol.verbs import SMALL_WINDOW, Pair, decode, numbered, whole, write_batches
 
 
 @pytest.fixture
@@ -44,9 +44,7 @@ def test_what_was_acknowledged_does_not_go_to_the_next_host(pair):
 
 def test_what_was_never_sent_to_an_earlier_host_is_not_marked(narrow):
     messages = numbered(8, size=400)
-    for message in messages:
-        narrow.member.write(message)
-        narrow.member.session.outbox.seal()
+    write_batches(narrow.member.session.outbox, *messages)
     narrow.roundtrip()
     narrow.takeover()
     narrow.settle()
@@ -137,3 +135,14 @@ def test_the_next_host_is_not_told_what_an_earlier_one_sent(pair):
         assert pair.send_up() == b""
     assert pair.member.take() == b"new"
     assert decode(whole(pair.send_up())) == [(Kind.ACK, 0, 0, 1, b"")]
+
+
+def test_the_next_host_learns_what_was_consumed_of_its_own(pair):
+    """Its numbers are lower than those that an earlier host was told."""
+    pair.host.write(*numbered(3))
+    pair.settle()
+    pair.takeover()
+    pair.host.write(b"new")
+    pair.settle()
+    assert pair.member.messages == [*numbered(3), b"new"]
+    assert pair.host.session.outbox.empty

@@ -102,6 +102,7 @@ class Host:
             pid=os.getpid(),
             member=member.id.hex(),
             since=time.time(),
+            heartbeat=float(member.limits.heartbeat),
         )
         host = cls(member.files, lock, record, member.limits, provider)
         try:
@@ -273,7 +274,6 @@ class Host:
             received=guest.io.session.inbox.received,
             window=self.limits.window,
             max_message=self.limits.max_message,
-            heartbeat=self.limits.heartbeat,
         )
 
     def forget(self, guest: Guest) -> None:

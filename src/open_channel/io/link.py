@@ -27,7 +27,7 @@ from open_channel.protocol.election import (
     View,
     Wait,
 )
-from open_channel.protocol.heartbeat import Verdict, Watchdog
+from open_channel.protocol.heartbeat import MISSED, Verdict, Watchdog
 from open_channel.protocol.records import HostRecord, decode_host
 from open_channel.protocol.session import Session
 
@@ -157,9 +157,10 @@ class Link:
         self._member.presence.assure()
         self._counter += 1
         dialer = self._dialer = Dialer(self._member, self.io, self._service, self._counter, record)
-        watchdog = Watchdog(
-            self._member.limits.heartbeat, self._member.limits.timeout, self._loop.time()
-        )
+        limits = self._member.limits
+        interval = max(limits.heartbeat, record.heartbeat)
+        timeout = max(limits.timeout, MISSED * record.heartbeat)
+        watchdog = Watchdog(interval, timeout, self._loop.time())
         self._arm(dialer, watchdog)
         try:
             welcome = await dialer.dial()
@@ -203,18 +204,27 @@ class Link:
             self._watch = None
 
     def _check(self, dialer: Dialer, watchdog: Watchdog) -> None:
-        verdict = watchdog.check(self._loop.time(), dialer.reads, self._pulse)
-        if verdict is Verdict.HUNG:
+        replaced = False
+
+        def pulse() -> int | None:
+            nonlocal replaced
+            content, _, raised = read_file(self._files.lock(self._service[0]))
+            record = decode_host(content)
+            # Another hosting's file has another's pulse: ours was deposed, or its file is gone.
+            replaced = record is None or record.hosting != dialer.record.hosting
+            return None if replaced else raised
+
+        verdict = watchdog.check(self._loop.time(), dialer.reads, pulse)
+        if replaced:
+            dialer.abort("silent, and replaced by another host")
+        elif verdict is Verdict.HUNG:
             silent = self._loop.time() - watchdog.since
             self._election.hung(dialer.record.hosting)
             dialer.abort(f"silent and without a pulse for {silent:.1f} s")
-            return
-        if verdict is Verdict.BUSY and not dialer.welcomed:
-            self._last = f"its host, pid {dialer.record.pid}, lives, but its event loop is busy"
-        self._arm(dialer, watchdog)
-
-    def _pulse(self) -> int | None:
-        return read_file(self._files.lock(self._service[0]))[2]
+        else:
+            if verdict is Verdict.BUSY and not dialer.welcomed:
+                self._last = f"its host, pid {dialer.record.pid}, lives, but its event loop is busy"
+            self._arm(dialer, watchdog)
 
     # --- the session's keeper --------------------------------------------------------------
 

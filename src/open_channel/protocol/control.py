@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.frames import MAGIC, VERSION, Frame, Kind, encode
-from open_channel.protocol.limits import LONGEST_HEARTBEAT
 
 __all__ = [
     "REFUSED_FOR",
@@ -69,8 +68,6 @@ class Welcome(NamedTuple):
     """How many bytes the member may have in flight unacknowledged."""
     max_message: int
     """The largest message that the host takes, in bytes."""
-    heartbeat: float
-    """The host is never silent for longer than this while all is well, in seconds."""
     snapshot: bytes = b""
 
 
@@ -89,7 +86,7 @@ REFUSED_FOR = ("other", "version", "user", "service", "stale")
 """Why a host refuses; what this version does not know is "other"."""
 
 _HELLO = struct.Struct("=c16sQQQQQ")
-_WELCOME = struct.Struct("=QQ16sIBQQQd")
+_WELCOME = struct.Struct("=QQ16sIBQQQ")
 _REFUSAL = struct.Struct("=BQQ")
 
 
@@ -125,10 +122,8 @@ def decode_welcome(frame: Frame) -> Welcome:
     tail = bytes(frame.payload[_WELCOME.size :])
     welcome = Welcome._make((*_WELCOME.unpack_from(frame.payload), tail))
     _check_window(Kind.WELCOME, welcome.window)
-    if not 0 < welcome.heartbeat <= LONGEST_HEARTBEAT or not welcome.hosting:
-        raise RemoteProtocolError(
-            reason=f"WELCOME of hosting {welcome.hosting} with a heartbeat of {welcome.heartbeat} s"
-        )
+    if not welcome.hosting:
+        raise RemoteProtocolError(reason="WELCOME of hosting 0")
     return welcome._replace(resumed=bool(welcome.resumed))
 
 

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from open_channel.protocol.backoff import LONGEST_WAIT, Backoff
+from open_channel.protocol.heartbeat import MISSED
 from open_channel.protocol.records import HostRecord
 
 __all__ = [
@@ -158,4 +159,7 @@ class Election:
             self._pulse = view.pulse
         if view.lock is not LockState.BUSY:
             return False
-        return (hosting != 0 and hosting == self._hung) or now - self._since >= self._timeout
+        patience = self._timeout
+        if view.record is not None:
+            patience = max(patience, MISSED * view.record.heartbeat)
+        return (hosting != 0 and hosting == self._hung) or now - self._since >= patience

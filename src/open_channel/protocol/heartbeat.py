@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Verdict", "Watchdog"]
+__all__ = ["MISSED", "Verdict", "Watchdog"]
+
+
+MISSED = 3
+"""A host whose heartbeat is slower than ours must have missed this many to be taken for hung."""
 
 
 class Verdict(Enum):

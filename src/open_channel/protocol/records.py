@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from open_channel.protocol.limits import LONGEST_HEARTBEAT
+
 __all__ = ["HostRecord", "MemberRecord", "decode_host", "decode_member", "encode_record"]
 
 
@@ -28,6 +30,8 @@ class HostRecord(NamedTuple):
     member: str
     since: float
     """When this hosting began, in seconds since 1970."""
+    heartbeat: float = 1.0
+    """This host is never silent, or without a pulse, for longer than this, in seconds."""
 
 
 class MemberRecord(NamedTuple):
@@ -72,6 +76,7 @@ _HOST = {
     "pid": int,
     "member": str,
     "since": float,
+    "heartbeat": float,
 }
 _MEMBER = {"name": str, "member": str, "pid": int, "since": float, "listens": bool}
 
@@ -83,6 +88,8 @@ def decode_host(content: bytes) -> HostRecord | None:
         return None
     # Both travel as 64 bits, and the next epoch too.
     if not 0 < fields["hosting"] < 2**64 or not 0 < fields["epoch"] < 2**64 - 1:
+        return None
+    if not 0 < fields["heartbeat"] <= LONGEST_HEARTBEAT:
         return None
     # The name of a file in the same directory, and nothing that leads elsewhere.
     if "/" in fields["socket"] or "\0" in fields["socket"]:

@@ -1,0 +1,357 @@
+"""What only the blocking API has: timeouts of each call, and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import open_channel
+from open_channel import ChannelClosed, Limits, WaitTimeout
+from open_channel.sync import Channel, ChannelSocket
+from tests.processes import wait_for
+
+Opened = Callable[..., Channel]
+
+SMALL = Limits(window=1024, drain=2048, outbox=1 << 20)
+DEADLINE = 20.0
+
+
+def echo(socket: ChannelSocket) -> None:
+    for message in socket:
+        socket.write(message)
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Let threads alternate as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+# --- timeouts -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_read_gives_up_after_its_timeout_and_loses_nothing(opened: Opened, timeout: float):
+    socket = opened("read", echo).connect()
+    socket.wait_connected()
+    before = time.monotonic()
+    with pytest.raises(WaitTimeout) as caught:
+        socket.read(timeout)
+    assert timeout * 0.9 <= time.monotonic() - before < timeout + 2
+    assert (caught.value.what, caught.value.timeout) == ("a message", timeout)
+    socket.write(b"late")
+    assert socket.read(DEADLINE) == b"late"
+
+
+def test_many_reads_with_tiny_timeouts_lose_nothing(opened: Opened):
+    socket = opened("tiny", echo).connect()
+    for number in range(500):
+        socket.write(b"%d" % number)
+    received: list[int] = []
+    while len(received) < 500:
+        try:
+            received.append(int(socket.read(1e-5)))
+        except WaitTimeout:
+            continue
+    assert received == list(range(500))
+
+
+def test_wait_connected_gives_up_after_its_own_timeout(opened: Opened):
+    channel = opened("nobody")
+    socket = channel.connect(timeout=None)
+    with pytest.raises(WaitTimeout) as caught:
+        socket.wait_connected(0.05)
+    assert caught.value.what == "a connection"
+    assert channel.state == "connecting"
+
+
+def test_write_waits_for_room_and_gives_up_after_its_timeout(opened: Opened):
+    socket = opened("room", limits=SMALL).connect(timeout=None)
+    accepted = 0
+    with pytest.raises(WaitTimeout) as caught:
+        for accepted in itertools.count():
+            socket.write(b"%d " % accepted + bytes(500), timeout=0.05)
+    assert caught.value.what == "room in the outbox"
+    assert caught.value.timeout == 0.05
+    with pytest.raises(WaitTimeout):
+        socket.drain(0.01)
+    # Nothing of the refused message was queued.
+    opened("room", echo).connect()
+    socket.write(b"last", timeout=DEADLINE)
+    answers = [socket.read(DEADLINE) for _ in range(accepted + 1)]
+    assert [answer.split(b" ")[0] for answer in answers] == [
+        *(b"%d" % number for number in range(accepted)),
+        b"last",
+    ]
+
+
+def test_a_write_that_waits_goes_on_when_the_reader_has_read(opened: Opened):
+    go_on = threading.Event()
+
+    def listener(socket: ChannelSocket) -> None:
+        go_on.wait(DEADLINE)
+        echo(socket)
+
+    socket = opened("released", listener, limits=SMALL).connect()
+    written: list[int] = []
+
+    def write() -> None:
+        for number in range(50):
+            socket.write(b"%d" % number + bytes(500))
+            written.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    wait_for(lambda: len(written) >= 4, "the outbox has filled")
+    assert len(written) < 10
+    go_on.set()
+    for number in range(50):
+        assert socket.read(DEADLINE).rstrip(b"\0") == b"%d" % number
+    writer.join(DEADLINE)
+    assert len(written) == 50
+
+
+@pytest.mark.parametrize("how", ["close", "destroy"])
+def test_closing_ends_a_write_that_waits(opened: Opened, how: str):
+    socket = opened("nobody", limits=SMALL).connect(timeout=None)
+    failures: queue.Queue[Exception] = queue.Queue()
+
+    def write() -> None:
+        try:
+            while True:
+                socket.write(bytes(500))
+        except ChannelClosed as error:
+            failures.put(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    if how == "close":
+        socket.close(timeout=0.05)
+    else:
+        socket.destroy()
+    assert isinstance(failures.get(timeout=DEADLINE), ChannelClosed)
+    writer.join(DEADLINE)
+
+
+@pytest.mark.parametrize("how", ["close", "destroy", "channel"])
+def test_closing_in_another_thread_ends_a_read_that_waits(opened: Opened, how: str):
+    channel = opened("waits", echo)
+    socket = channel.connect()
+    socket.wait_connected()
+    with ThreadPoolExecutor(3) as threads:
+        reading = [threads.submit(socket.read) for _ in range(3)]
+        {"close": socket.close, "destroy": socket.destroy, "channel": channel.close}[how]()
+        assert [future.result(DEADLINE) for future in reading] == [b"", b"", b""]
+
+
+def test_what_the_outbox_could_not_hold_is_not_lost_silently(opened: Opened):
+    # The limit at which a writer waits is the same as the one at which the outbox is full.
+    limits = Limits(window=4096, drain=1 << 16, outbox=1 << 16)
+    socket = opened("brim", echo, limits=limits).connect()
+    answers: list[bytes] = []
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(lambda: answers.extend(socket.read(DEADLINE) for _ in range(200)))
+        for number in range(200):
+            socket.write(b"%d " % number + bytes(10_000), DEADLINE)
+        reading.result(DEADLINE)
+    assert [int(answer.split(b" ")[0]) for answer in answers] == list(range(200))
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("eager_switching")
+def test_many_threads_write_each_in_its_order_and_nothing_is_lost_or_doubled(opened: Opened):
+    received: list[bytes] = []
+
+    def listener(socket: ChannelSocket) -> None:
+        received.extend(socket)
+
+    opened("writers", listener).connect()
+    socket = opened("writers", limits=SMALL).connect()
+
+    def write(thread: int) -> None:
+        for number in range(500):
+            socket.write(b"%d %d" % (thread, number), DEADLINE)
+
+    with ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(write, thread) for thread in range(8)]:
+            future.result()
+    socket.drain(DEADLINE)  # its count of what is queued has not drifted
+    socket.close()
+    assert len(received) == 8 * 500
+    for thread in range(8):
+        own = [message for message in received if message.startswith(b"%d " % thread)]
+        assert own == [b"%d %d" % (thread, number) for number in range(500)]
+
+
+@pytest.mark.usefixtures("eager_switching")
+def test_many_threads_read_and_each_message_goes_to_one(opened: Opened):
+    def listener(socket: ChannelSocket) -> None:
+        for number in range(4000):
+            socket.write(b"%d" % number)
+
+    socket = opened("readers", listener).connect()
+    with ThreadPoolExecutor(8) as threads:
+        parts = [threads.submit(lambda: [int(message) for message in socket]) for _ in range(8)]
+        lists = [part.result(DEADLINE) for part in parts]
+    assert all(part == sorted(part) for part in lists)
+    assert sorted(itertools.chain(*lists)) == list(range(4000))
+
+
+def test_threads_that_write_and_read_at_once(opened: Opened):
+    socket = opened("both", echo).connect()
+    with ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(lambda: [socket.read(DEADLINE) for _ in range(5000)])
+        for number in range(5000):
+            socket.write(b"%d" % number)
+        assert reading.result(DEADLINE) == [b"%d" % number for number in range(5000)]
+
+
+def test_each_connection_has_a_listener_thread_of_its_own(opened: Opened):
+    threads: queue.Queue[threading.Thread] = queue.Queue()
+
+    def listener(socket: ChannelSocket) -> None:
+        threads.put(threading.current_thread())
+        echo(socket)
+
+    for _ in range(3):
+        opened("threads", listener).connect().wait_connected()
+    found = {threads.get(timeout=DEADLINE) for _ in range(3)}
+    assert len(found) == 3
+    assert threading.main_thread() not in found
+    assert all(thread.daemon for thread in found)
+
+
+def test_a_listener_that_blocks_holds_up_neither_others_nor_the_heartbeat(opened: Opened):
+    go_on = threading.Event()
+
+    def listener(socket: ChannelSocket) -> None:
+        for message in socket:
+            if message == b"block":
+                go_on.wait(DEADLINE)
+            socket.write(message)
+
+    limits = Limits(heartbeat=0.05, timeout=0.2)
+    opened("blocks", listener, limits=limits).connect()
+    blocked = opened("blocks", limits=limits)
+    blocked_socket = blocked.connect()
+    blocked_socket.write(b"block")
+    other = opened("blocks", limits=limits)
+    other_socket = other.connect()
+    deadline = time.monotonic() + 1  # five times what a silent host is given
+    while time.monotonic() < deadline:
+        other_socket.write(b"on")
+        assert other_socket.read(DEADLINE) == b"on"
+        assert blocked.connected
+        assert other.connected
+    go_on.set()
+    assert blocked_socket.read(DEADLINE) == b"block"
+
+
+@pytest.mark.parametrize("error", [LookupError("own"), SystemExit(3), KeyboardInterrupt()])
+def test_whatever_a_listener_raises_ends_its_connection_alone(
+    opened: Opened, error: BaseException, caplog: pytest.LogCaptureFixture
+):
+    def listener(socket: ChannelSocket) -> None:
+        for message in socket:
+            if message == b"fail":
+                raise error
+            socket.write(message)
+
+    good = opened("raises", listener).connect()
+    bad = opened("raises").connect()
+    bad.write(b"fail")
+    assert bad.read(DEADLINE) == b""
+    good.write(b"on")
+    assert good.read(DEADLINE) == b"on"
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+
+
+def test_what_a_listener_wrote_from_its_thread_is_read_before_the_end(opened: Opened):
+    def listener(socket: ChannelSocket) -> None:
+        for number in range(1000):
+            socket.write(b"%d" % number)
+
+    for _ in range(10):
+        channel = opened("last", listener)
+        assert list(channel.connect()) == [b"%d" % number for number in range(1000)]
+        channel.close()
+
+
+def test_a_listener_that_raises_still_delivers_what_it_wrote(opened: Opened):
+    def listener(socket: ChannelSocket) -> None:
+        socket.write(b"before")
+        raise LookupError
+
+    for _ in range(10):
+        channel = opened("last", listener)
+        assert list(channel.connect()) == [b"before"]
+        channel.close()
+
+
+def test_a_message_is_acknowledged_when_the_listener_comes_back(opened: Opened):
+    go_on = threading.Event()
+    taken = threading.Event()
+
+    def listener(socket: ChannelSocket) -> None:
+        for _ in socket:
+            taken.set()
+            go_on.wait(DEADLINE)
+
+    socket = opened("ack", listener, limits=Limits(window=1024, drain=0)).connect()
+    socket.write(b"in hand")
+    assert taken.wait(DEADLINE)
+    with pytest.raises(WaitTimeout):
+        socket.drain(0.05)
+    go_on.set()
+    socket.drain(DEADLINE)
+
+
+# --- beside asyncio -------------------------------------------------------------------------------
+
+
+async def test_it_serves_a_thread_of_a_program_that_runs_asyncio(opened: Opened):
+    async def listener(socket: open_channel.ChannelSocket) -> None:
+        async for message in socket:
+            socket.write(message)
+
+    channel = open_channel.open_channel("beside", listener)
+    async with channel.connect():
+
+        def work() -> list[bytes]:
+            with opened("beside").connect() as socket:
+                for number in range(100):
+                    socket.write(b"%d" % number)
+                return [socket.read(DEADLINE) for _ in range(100)]
+
+        answers = await asyncio.gather(*(asyncio.to_thread(work) for _ in range(3)))
+    assert answers == [[b"%d" % number for number in range(100)]] * 3
+
+
+async def test_an_asyncio_client_reaches_a_blocking_host_of_its_own_process(opened: Opened):
+    opened("beside", echo).connect().wait_connected()
+    async with open_channel.open_channel("beside").connect() as socket:
+        socket.write(b"hello")
+        assert await socket.read() == b"hello"
+
+
+def test_a_blocking_host_serves_while_the_programs_event_loop_is_blocked(opened: Opened):
+    async def program() -> bytes:
+        opened("blocked", echo).connect()
+        socket = opened("blocked").connect()
+        socket.write(b"hello")
+        return socket.read(DEADLINE)  # blocks this event loop, and no other
+
+    assert asyncio.run(program()) == b"hello"

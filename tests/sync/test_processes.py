@@ -1,0 +1,364 @@
+"""The blocking API and the life of processes: forks, exits, hosts that are killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from open_channel.sync import Channel, ChannelSocket
+from tests.channel.programs import Programs
+from tests.processes import wait_for
+
+Opened = Callable[..., Channel]
+
+DEADLINE = 20.0
+
+
+def echo(socket: ChannelSocket) -> None:
+    for message in socket:
+        socket.write(message)
+
+
+class Record:
+    """A listener that keeps what it receives, by the sender's process id."""
+
+    def __init__(self) -> None:
+        self.received: dict[int, list[bytes]] = {}
+        self.members: set[str] = set()
+
+    def __call__(self, socket: ChannelSocket) -> None:
+        assert socket.peer is not None
+        self.members.add(socket.peer.member)
+        messages = self.received.setdefault(socket.peer.pid, [])
+        for message in socket:
+            messages.append(message)
+            socket.write(message)
+
+
+# --- the end of a process -------------------------------------------------------------------------
+
+
+def test_a_process_that_exits_without_close_delivers_what_it_wrote(opened: Opened, run: Programs):
+    record = Record()
+    opened("exit", record).connect()
+    program = run(
+        """
+        from open_channel.sync import open_channel
+        socket = open_channel("exit").connect()
+        for number in range(1000):
+            socket.write(b"%d" % number)
+        """
+    )
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+    assert record.received[program.pid] == [b"%d" % number for number in range(1000)]
+
+
+def test_a_process_that_fails_delivers_what_it_wrote(opened: Opened, run: Programs):
+    record = Record()
+    opened("exit", record).connect()
+    program = run(
+        """
+        from open_channel.sync import open_channel
+        open_channel("exit").connect().write(b"last words")
+        raise SystemExit(3)
+        """
+    )
+    assert program.wait_end() == 3
+    assert record.received[program.pid] == [b"last words"]
+
+
+def test_a_process_exits_though_threads_wait_and_nobody_hosts(run: Programs):
+    program = run(
+        """
+        import threading, time
+        from open_channel.sync import open_channel
+        socket = open_channel("nobody").connect(timeout=None)
+        socket.write(b"never delivered")
+        threading.Thread(target=socket.read, daemon=True).start()
+        print(time.monotonic())
+        """
+    )
+    program.line()
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+
+
+def test_a_host_that_exits_hands_over(opened: Opened, run: Programs):
+    program = run(
+        """
+        import sys
+        from open_channel.sync import open_channel
+        def listener(socket):
+            for message in socket:
+                socket.write(message)
+        channel = open_channel("leaves", listener)
+        channel.connect().wait_connected()
+        print("hosts" if channel.hosting else "waits")
+        sys.stdin.readline()
+        """
+    )
+    assert program.line() == "hosts"
+    channel = opened("leaves", echo)
+    socket = channel.connect()
+    for number in range(500):
+        socket.write(b"%d" % number)
+        if number == 250:
+            program.send("leave")
+    assert [socket.read(DEADLINE) for _ in range(500)] == [b"%d" % n for n in range(500)]
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+    wait_for(lambda: channel.hosting, "the takeover")
+
+
+def test_a_blocking_client_goes_on_when_its_host_is_killed(opened: Opened, run: Programs):
+    program = run(
+        """
+        import threading
+        from open_channel.sync import open_channel
+        def listener(socket):
+            for message in socket:
+                if message == b"hold":
+                    print("holds")
+                    threading.Event().wait()
+        channel = open_channel("killed", listener)
+        channel.connect().wait_connected()
+        print("hosts")
+        threading.Event().wait()
+        """
+    )
+    assert program.line() == "hosts"
+
+    def listener(socket: ChannelSocket) -> None:
+        for message in socket:
+            socket.write(message + b" again" * socket.redelivered)
+
+    channel = opened("killed", listener)
+    socket = channel.connect()
+    socket.write(b"hold")
+    assert program.line() == "holds"
+    program.kill()
+    assert socket.read(DEADLINE) == b"hold again"
+    socket.write(b"new")
+    assert socket.read(DEADLINE) == b"new"
+    assert channel.hosting
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_is_a_new_member_and_the_parent_goes_on(opened: Opened, run: Programs):
+    record = Record()
+    opened("fork", record).connect()
+    program = run(
+        """
+        import os
+        from open_channel.sync import open_channel
+
+        channel = open_channel("fork")
+        socket = channel.connect()
+        socket.write(b"parent")
+        assert socket.read(10) == b"parent"
+        child = os.fork()
+        if not child:
+            assert channel.connect() is socket
+            socket.write(b"child")
+            assert socket.read(10) == b"child"
+            assert channel.connected
+            socket.close()
+            print("child", os.getpid())
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        socket.write(b"parent again")
+        assert socket.read(10) == b"parent again"
+        socket.close()
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""
+    _, child = program.line().split()
+    assert record.received[program.pid] == [b"parent", b"parent again"]
+    assert record.received[int(child)] == [b"child"]
+    assert len(record.members) == 3
+
+
+def test_a_parent_that_hosts_goes_on_and_serves_its_child(run: Programs):
+    program = run(
+        """
+        import os
+        from open_channel.sync import open_channel
+
+        def listener(socket):
+            for message in socket:
+                socket.write(b"%d " % os.getpid() + message)
+
+        channel = open_channel("hosts", listener)
+        socket = channel.connect()
+        socket.wait_connected()
+        parent = os.getpid()
+        child = os.fork()
+        if not child:
+            assert not channel.hosting
+            socket.write(b"child")
+            assert socket.read(10) == b"%d child" % parent
+            assert not channel.hosting
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert channel.hosting
+        socket.write(b"parent")
+        assert socket.read(10) == b"%d parent" % parent
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""
+
+
+def test_forks_in_the_middle_of_a_stream_lose_and_double_nothing(opened: Opened, run: Programs):
+    record = Record()
+    opened("stream", record).connect()
+    program = run(
+        """
+        import os, threading
+        from open_channel.sync import open_channel
+
+        socket = open_channel("stream").connect()
+
+        def write():
+            for number in range(5000):
+                socket.write(b"%d" % number)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for number in range(5000):
+            assert socket.read(10) == b"%d" % number
+            if number % 1000 == 500:
+                child = os.fork()
+                if not child:
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+        writer.join()
+        socket.close()
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert record.received[program.pid] == [b"%d" % number for number in range(5000)]
+
+
+def test_a_child_that_lives_on_does_not_hold_what_its_killed_parent_held(
+    opened: Opened, run: Programs
+):
+    program = run(
+        """
+        import os, time
+        from open_channel.sync import open_channel
+
+        def listener(socket):
+            for message in socket:
+                socket.write(message)
+
+        channel = open_channel("orphan", listener)
+        channel.connect().wait_connected()
+        if not os.fork():
+            print("child", flush=True)
+            time.sleep(60)
+        time.sleep(60)
+        """
+    )
+    assert program.line() == "child"
+    channel = opened("orphan", echo)
+    socket = channel.connect()
+    socket.wait_connected()
+    assert not channel.hosting
+    program.kill()
+    socket.write(b"hello")
+    assert socket.read(DEADLINE) == b"hello"
+    assert channel.hosting
+    assert socket.peer is not None
+    assert socket.peer.pid == os.getpid()
+
+
+def test_a_child_that_never_used_the_channel_can_close_it(run: Programs):
+    program = run(
+        """
+        import os, sys
+        from open_channel import ChannelClosed
+        from open_channel.sync import open_channel
+
+        def listener(socket):
+            for message in socket:
+                socket.write(message)
+
+        channel = open_channel("unused", listener)
+        socket = channel.connect()
+        socket.wait_connected()
+        child = os.fork()
+        if not child:
+            socket.close()
+            channel.close()
+            try:
+                socket.write(b"closed")
+            except ChannelClosed:
+                sys.exit(7)  # with the exit handlers, as a child of multiprocessing has not
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        socket.write(b"hello")
+        assert socket.read(10) == b"hello"
+        assert channel.hosting
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""
+
+
+def test_a_grandchild_is_a_new_member_too(opened: Opened, run: Programs):
+    record = Record()
+    opened("line", record).connect()
+    program = run(
+        """
+        import os
+        from open_channel.sync import open_channel
+
+        socket = open_channel("line").connect()
+        for generation in (b"1", b"2", b"3"):
+            socket.write(generation)
+            assert socket.read(10) == generation
+            child = os.fork()
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+                break
+        os._exit(0)
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert sorted(map(tuple, record.received.values())) == [(), (b"1",), (b"2",), (b"3",)]
+
+
+def test_the_children_of_multiprocessing_speak_for_themselves(opened: Opened, run: Programs):
+    record = Record()
+    opened("pool", record).connect()
+    program = run(
+        """
+        import multiprocessing, os
+        from open_channel.sync import open_channel
+
+        socket = open_channel("pool").connect()
+
+        def work(number):
+            socket.write(b"%d" % number)
+            assert socket.read(10) == b"%d" % number
+            return os.getpid()
+
+        socket.write(b"parent")
+        with multiprocessing.get_context("fork").Pool(3) as pool:
+            pool.map(work, range(30), chunksize=1)
+        assert socket.read(10) == b"parent"
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    by_children = [
+        message
+        for pid, messages in record.received.items()
+        if pid not in {program.pid, os.getpid()}
+        for message in messages
+    ]
+    assert sorted(map(int, by_children)) == list(range(30))
+    assert record.received[program.pid] == [b"parent"]
