@@ -28,7 +28,7 @@ async def test_100_000_mixed_messages_each_way_at_once_stay_in_order(opened: Ope
             socket.write(message)
             await socket.drain()
 
-    await opened.connected("load", echo)
+    await opened.connected("other", echo)
     _, socket = await opened.connected("load2", listener)
     writing = asyncio.create_task(write(socket, up))
     for message in down:

@@ -204,12 +204,12 @@ def stop_at(place: str) -> None:
             tell(stopping=place)
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
         paths = [str(getattr(argument, "path", argument)) for argument in arguments]
         here = owner != "LockFile" or any(path.endswith(".l") for path in paths)
         if here and place.endswith("-"):
             stop()
-        result = original(*arguments[is_class_method:])
+        result = original(*arguments[is_class_method:], **keywords)
         if here and place.endswith("+") and (method != "acquire" or result is not None):
             stop()
         return result

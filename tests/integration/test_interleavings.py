@@ -25,8 +25,8 @@ DEPOSING = (
     "LockFile.create-",
     "LockFile.create+",
     "Host.publish+",
-    "LockFile.rename-",
-    "LockFile.rename+",
+    "LockFile.put_in_place-",
+    "LockFile.put_in_place+",
     "Host.serve+",
 )
 

@@ -115,8 +115,8 @@ class Decoder:
             need += HEADER.unpack_from(self._view, start)[0]
         if start + max(need, self._size // 2) > len(self._view):
             rest = self._view[start:end]
-            if need > len(self._view):
-                self._renew(need)
+            if max(need, self._size) > len(self._view):
+                self._renew(max(need, self._size))
             self._view[: len(rest)] = rest
             self._start, self._end = 0, len(rest)
         return self._view[self._end :]

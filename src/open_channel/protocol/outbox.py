@@ -269,8 +269,10 @@ class Outbox:
         """
         received += self._base
         sent = self._sent
-        ends = {self._base, self._acked, *(batch.last for batch in sent)}
-        if received not in ends or not self._acked <= received:
+        # A frame arrives whole or not at all.
+        start = sent[0].last - sent[0].count if sent else self._sent_last
+        ends = {start, *(batch.last for batch in sent)}
+        if received not in ends or received < self._acked:
             raise RemoteProtocolError(reason=f"{received - self._base} received of another count")
         while sent and sent[-1].last > received:
             batch = sent.pop()
