@@ -12,7 +12,9 @@ import uvloop
 from tests.channel.programs import Programs
 from tests.channel.steps import Opener
 
-pytest.register_assert_rewrite("tests.channel.conformance")
+pytest.register_assert_rewrite(
+    "tests.channel.conformance_opening", "tests.channel.conformance_talking"
+)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

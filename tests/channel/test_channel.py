@@ -54,7 +54,7 @@ async def test_connect_outside_of_an_event_loop_is_refused(channel_dir: Path):
 
 
 @pytest.mark.parametrize("kind", [Channel, sync.Channel])
-def test_the_timeout_is_five_seconds_by_default(kind: type):
+def test_the_timeout_is_five_seconds_by_default(kind: type[Channel] | type[sync.Channel]):
     assert inspect.signature(kind.connect).parameters["timeout"].default == 5.0
 
 

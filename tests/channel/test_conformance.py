@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.channel import conformance
+from tests.channel import conformance_opening, conformance_talking
 from tests.channel.steps import Opener
 
 
@@ -13,25 +13,25 @@ async def api(opened: Opener) -> Opener:
     return opened
 
 
-class TestOpening(conformance.Opening):
+class TestOpening(conformance_opening.Opening):
     pass
 
 
-class TestTimeouts(conformance.Timeouts):
+class TestTimeouts(conformance_opening.Timeouts):
     pass
 
 
-class TestNames(conformance.Names):
+class TestNames(conformance_opening.Names):
     pass
 
 
-class TestMessages(conformance.Messages):
+class TestMessages(conformance_talking.Messages):
     pass
 
 
-class TestEnds(conformance.Ends):
+class TestEnds(conformance_talking.Ends):
     pass
 
 
-class TestListeners(conformance.Listeners):
+class TestListeners(conformance_talking.Listeners):
     pass

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from open_channel import Channel, ChannelSocket
+from open_channel import Channel, ChannelSocket, Limits
 from tests.channel.steps import Opener, cut, echo, eventually
 
 
@@ -101,6 +101,55 @@ async def test_a_listener_that_does_not_finish_is_cancelled_and_its_message_goes
     await first.close()
     assert await socket.read() == b"work redelivered"
     assert cancelled == [b"work"]
+
+
+@pytest.mark.parametrize("how", ["drains", "closes"])
+async def test_a_listener_that_drains_or_closes_is_released_during_the_handover(
+    opened: Opener, how: str
+):
+    waiting = asyncio.Event()
+    finished: list[str] = []
+
+    async def listener(socket: ChannelSocket) -> None:
+        async for _ in socket:
+            for _ in range(10):
+                socket.write(bytes(1000))
+            waiting.set()
+            if how == "drains":
+                await socket.drain()
+                socket.write(b"and the rest")
+            else:
+                await socket.close()
+            finished.append(how)
+
+    limits = Limits(window=2048, drain=0)
+    host, _ = await opened.connected("waits", listener, limits=limits)
+    _, socket = await opened.connected("waits")
+    socket.write(b"go")
+    await waiting.wait()
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    leaving = asyncio.create_task(host.close())
+    await eventually(lambda: host.state == "closed")
+    answers = [await socket.read() for _ in range(10)]
+    assert answers == [bytes(1000)] * 10
+    if how == "drains":
+        assert await socket.read() == b"and the rest"
+    await leaving
+    assert finished == [how]
+    assert loop.time() - before < 1
+
+
+async def test_closing_without_a_host_is_quick_when_nothing_is_left_to_deliver(opened: Opener):
+    host, _ = await opened.connected("gone", echo)
+    client, socket = await opened.connected("gone")
+    socket.write(b"hello")
+    assert await socket.read() == b"hello"
+    await eventually(lambda: socket.backlog == 0)
+    await host.close()
+    await eventually(lambda: client.state == "connecting")
+    async with asyncio.timeout(1):
+        await socket.close()
 
 
 async def test_an_orderly_life_with_handovers_logs_no_warning(

@@ -34,6 +34,7 @@ class Config:
     once: bool = False  # connect, have one answer, close, end
     stop_at: str = ""  # "Class.method-" or "...+": SIGSTOP itself before or after the first call
     backlog: int = 0
+    handshake: float = 0.0  # seconds that a connection may take to say hello
     uvloop: bool = False
     slow: float = 0.0  # seconds that the listener takes for a message "slow ..."
 
@@ -190,10 +191,10 @@ def watch(channel: Channel) -> None:
 def stop_at(place: str) -> None:
     """Stop this process once, before ("-") or after ("+") a call of a method.
 
-    Of a LockFile's methods, only those that are about the listener service's lock.
+    Of calls that are about files, only those about the listener service's lock.
     """
     owner, method = place[:-1].split(".")
-    kind = {"LockFile": LockFile, "Host": host.Host}[owner]
+    kind: Any = {"LockFile": LockFile, "Host": host.Host, "os": os}[owner]
     is_class_method = isinstance(kind.__dict__[method], classmethod)
     original = getattr(kind, method)
     pending = [place]
@@ -206,7 +207,7 @@ def stop_at(place: str) -> None:
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         paths = [str(getattr(argument, "path", argument)) for argument in arguments]
-        here = owner != "LockFile" or any(path.endswith(".l") for path in paths)
+        here = owner == "Host" or any(path.endswith(".l") for path in paths)
         if here and place.endswith("-"):
             stop()
         result = original(*arguments[is_class_method:], **keywords)
@@ -253,6 +254,8 @@ if __name__ == "__main__":
         stop_at(config.stop_at)
     if config.backlog:
         host._BACKLOG = config.backlog
+    if config.handshake:
+        host._HANDSHAKE = config.handshake
     if config.count > 1:
         crowd(config)
     else:

@@ -26,6 +26,7 @@ DEPOSING = (
     "LockFile.create+",
     "Host.publish+",
     "LockFile.put_in_place-",
+    "os.rename-",
     "LockFile.put_in_place+",
     "Host.serve+",
 )

@@ -7,6 +7,7 @@ arrives, and at the end, when everything must have come through.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -65,11 +66,13 @@ class SessionMachine(RuleBasedStateMachine):
         self.finished = True
         self.member.finish()
 
-    @rule(count=COUNTS, size=SIZES)
-    def listen(self, count, size):
+    @rule(count=COUNTS, size=SIZES, apart=st.booleans())
+    def listen(self, count, size, apart):
         """The listener takes some messages and answers each; it comes back for more or it stays."""
         while count and self.host.session.inbox.messages:
             self.take_and_answer(size)
+            if apart:
+                self.host.session.outbox.seal()
             count -= 1
         if count:
             self.host.come_back()
@@ -173,4 +176,7 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSession = SessionMachine.TestCase
-TestSession.settings = settings(stateful_step_count=20)
+TestSession.pytestmark = pytest.mark.timeout(600)  # a failure may take minutes to shrink
+TestSession.settings = settings(
+    max_examples=2 * settings.default.max_examples, stateful_step_count=20
+)

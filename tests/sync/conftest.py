@@ -11,7 +11,9 @@ import pytest
 from open_channel.sync import Channel, open_channel
 from tests.channel.programs import Programs
 
-pytest.register_assert_rewrite("tests.channel.conformance")
+pytest.register_assert_rewrite(
+    "tests.channel.conformance_opening", "tests.channel.conformance_talking"
+)
 
 
 @pytest.fixture

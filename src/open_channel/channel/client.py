@@ -98,6 +98,8 @@ class Client:
 
     def shut(self, reason: str) -> None:
         """See ``SocketOwner``."""
+        if isinstance(self._error, ChannelForked):
+            return  # the link is the parent's
         self._finish(ChannelClosed(name=self.name, reason=reason))
         self._link.close()
 
@@ -125,4 +127,5 @@ class Client:
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
         self._error = ChannelForked(name=self.name, owner=self._pid)
-        self.socket.fail(self._error)
+        self.state = ChannelState.CLOSED
+        self.socket.forked(self._error)

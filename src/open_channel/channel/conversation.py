@@ -168,6 +168,12 @@ class Conversation:
             self._error = error
             self._outbox.credit = 0
 
+    def forked(self, error: ChannelError) -> None:
+        """In a child: there is nothing more to read either."""
+        self.fail(error)
+        self._inbox.ended = True
+        self._messages.clear()
+
     def readable(self, *, now: bool = False) -> None:
         """See ``SessionUser``."""
         if self.on_change is not None:

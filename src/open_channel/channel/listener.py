@@ -55,13 +55,6 @@ class ListenerHost:
         if self._host is not None:
             await self._host.hand_over()
 
-    def step_down(self, reason: str) -> None:
-        """Leave the hosting at once, if there is one."""
-        if self._host is not None:
-            self._host.step_down(reason)
-        for task in self._tasks:
-            task.cancel()
-
     def opened(self, guest: Guest) -> None:
         """See ``Service``."""
         client = _Client(self._member, guest)
@@ -76,6 +69,9 @@ class ListenerHost:
             if not inspect.isawaitable(result):
                 return
             await result
+        except asyncio.CancelledError:
+            client.shut("its listener was cancelled")
+            raise
         except ChannelClosed as error:
             if not client.over:
                 self._failed(client, error)

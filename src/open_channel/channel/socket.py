@@ -138,14 +138,14 @@ class ChannelSocket(Conversation):
     async def _flush(self) -> None:
         """Wait until the other side has consumed everything, or never will."""
         session, outbox = self._io.session, self._outbox
-        if session.state is SessionState.CLOSED:
+        if session.state is SessionState.CLOSED or self._error is not None:
             return
-        if session.state is SessionState.NEW and outbox.empty:
-            return  # nobody has heard of us, and nothing has to be heard
+        if session.state is not SessionState.OPEN and outbox.empty:
+            return  # nobody is there, and nothing has to be heard
         if outbox.state is SendState.WRITING:
             outbox.finish()
             self._io.flush()
-        while not outbox.empty and self._io.session.state is not SessionState.CLOSED:
+        while not outbox.delivered and self._io.session.state is not SessionState.CLOSED:
             await self._wait(self._drainers)
 
     def destroy(self) -> None:

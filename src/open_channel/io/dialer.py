@@ -31,6 +31,7 @@ from open_channel.protocol.control import (
     version_of,
 )
 from open_channel.protocol.frames import VERSION, Frame, Kind, encode
+from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
     from open_channel.io.member import Member
@@ -73,7 +74,8 @@ class Dialer:
         cancelled; the connection is closed then by ``abort()``.
         """
         path = self._member.files.path(self.record.socket)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
         try:
             # Not the event loop's connect: on Linux a full backlog gives EAGAIN for a Unix socket,
             # which asyncio takes for a connection in progress, and then for a made one.
@@ -111,7 +113,7 @@ class Dialer:
         frame = frames[0]
         wire = self._wire
         assert wire is not None
-        if frame.kind not in (Kind.WELCOME, Kind.REFUSAL):
+        if frame.kind not in ACCEPTED[ConnectionState.AWAITING_WELCOME]:
             raise RemoteProtocolError(reason=f"{Kind(frame.kind).name} before the welcome")
         if (theirs := version_of(frame)) != VERSION:
             self._fail(

@@ -38,6 +38,7 @@ from open_channel.protocol.control import (
 from open_channel.protocol.frames import VERSION, Frame, Kind, encode
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.records import HostRecord, decode_host, encode_record
+from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
     from open_channel.io.interfaces import Service
@@ -48,7 +49,7 @@ _log = logging.getLogger("open_channel")
 
 _BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 _ACCEPTS = 64  # connections taken in one turn of the loop
-_FENCE = 0.5  # seconds for which a fence check is trusted: less than any host's time to be deposed
+_FENCE = 0.5  # seconds for which a fence check is trusted, where the timeout is not shorter
 _HANDSHAKE = 10.0  # seconds a connection may take to say hello
 _STALE = 10.0  # seconds: the age of a socket file with nobody behind it that may be removed
 
@@ -74,6 +75,7 @@ class Host:
         self._guests: dict[bytes, Guest] = {}
         self._arrivals: set[_Arrival] = set()
         self._fenced = self.loop.time()
+        self._trust = min(_FENCE, limits.timeout / 2)  # less than it takes to be deposed
         self._tick: asyncio.TimerHandle | None = None
         self._listening: socket.socket | None = None
         self._pulse: Pulse | None = None
@@ -125,7 +127,8 @@ class Host:
 
         Raises OSError.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
         try:
             sock.bind(self._path)
             sock.listen(_BACKLOG)
@@ -162,7 +165,7 @@ class Host:
     # --- while it hosts --------------------------------------------------------------------
 
     def fence(self) -> bool:
-        """Whether this hosting still holds, checked at most every half second.
+        """Whether this hosting still holds, checked every half second at most.
 
         A host that was stopped for long enough to be replaced finds the last check too old, and
         so checks before it acts on anything that it finds after it wakes.
@@ -170,7 +173,7 @@ class Host:
         if not self.hosting:
             return False
         now = self.loop.time()
-        if now - self._fenced < _FENCE:
+        if now - self._fenced < self._trust:
             return True
         return self.fence_now()
 
@@ -374,7 +377,7 @@ class _Arrival:
             self._wire.owner.frames_received(frames[1:])
 
     def _answer(self, frame: Frame) -> Refusal | None:
-        if frame.kind != Kind.HELLO:
+        if frame.kind not in ACCEPTED[ConnectionState.AWAITING_HELLO]:
             raise RemoteProtocolError(reason=f"{Kind(frame.kind).name} before a hello")
         if (theirs := version_of(frame)) != VERSION:
             return Refusal("version", f"protocol {theirs}, not {VERSION}", VERSION, theirs)

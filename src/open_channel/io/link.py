@@ -162,6 +162,7 @@ class Link:
         timeout = max(limits.timeout, MISSED * record.heartbeat)
         watchdog = Watchdog(interval, timeout, self._loop.time())
         self._arm(dialer, watchdog)
+        self._last = f"its host, pid {record.pid}, has not answered yet"
         try:
             welcome = await dialer.dial()
             if welcome is None:

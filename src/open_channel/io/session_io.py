@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.frames import Frame, Kind
+from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +26,7 @@ _CHUNK = 256 * 1024  # bytes handed to the transport at a time
 
 # Plain ints: these are compared for every frame.
 _MESSAGES, _END, _GOODBYE = int(Kind.MESSAGES), int(Kind.END), int(Kind.GOODBYE)
-_SILENT = frozenset({int(Kind.ACK), int(Kind.PING)})
+_ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 
 
 class SessionIO:
@@ -48,7 +49,7 @@ class SessionIO:
         self.user: SessionUser | None = None
         self.wire: Wire | None = None
         self.deaf = False
-        """Whether what comes is ignored: the host is handing over."""
+        """Whether messages that come are ignored: the host is handing over."""
         self.scheduled = False
         """Whether a flush will come at the end of this turn of the loop."""
 
@@ -91,22 +92,21 @@ class SessionIO:
 
     def frames_received(self, frames: list[Frame]) -> None:
         """See ``WireOwner``."""
-        if self.deaf or (self.fence is not None and not self.fence()):
+        if self.fence is not None and not self.fence():
             return
         session = self.session
         inbox, outbox = session.inbox, session.outbox
         arrived = acknowledged = ended = left = False
         for frame in frames:
             kind = frame.kind
-            if kind == _MESSAGES:
-                inbox.receive(frame)
-                arrived = True
-            elif kind == _END:
-                inbox.receive(frame)
-                ended = True
+            if kind == _MESSAGES or kind == _END:  # noqa: PLR1714 - the fastest way to ask
+                if not self.deaf:
+                    inbox.receive(frame)
+                    arrived = True
+                    ended = kind == _END
             elif kind == _GOODBYE:
                 left = True
-            elif kind not in _SILENT:
+            elif kind not in _ACCEPTED:
                 raise RemoteProtocolError(reason=f"{Kind(kind).name} on an open connection")
             if outbox.acknowledge(frame.ack):
                 acknowledged = True
@@ -120,7 +120,7 @@ class SessionIO:
         if user is not None:
             if acknowledged:
                 user.progressed()
-            if arrived or ended:
+            if arrived:
                 user.readable(now=True)
         if corked:
             self.scheduled = False

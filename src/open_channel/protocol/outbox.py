@@ -185,6 +185,11 @@ class Outbox:
         return not self.size and not self.pending
 
     @property
+    def delivered(self) -> bool:
+        """Whether every message that was written is acknowledged; the end need not be."""
+        return not self.pending and all(batch.kind == _END for batch in (*self._sent, *self.unsent))
+
+    @property
     def over(self) -> bool:
         """Whether it holds more than its soft limit: a writer should wait."""
         if self.credit:

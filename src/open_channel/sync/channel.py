@@ -15,8 +15,7 @@ from open_channel.channel.channel import Channel as AsyncChannel
 from open_channel.channel.channel import open_channel as open_async
 from open_channel.channel.conversation import Peer
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
-from open_channel.errors import ChannelClosed, ChannelError
-from open_channel.io import fork
+from open_channel.errors import ChannelError
 from open_channel.protocol.limits import Limits
 from open_channel.sync import portal
 from open_channel.sync.socket import ChannelSocket
@@ -78,18 +77,29 @@ class Channel:
         self._limits = limits
         self._timeout: float | None = None
         self._socket: ChannelSocket | None = None
-        self._channel = self._opened(name)
+        self._closed = False
+        self._open_async(name)
 
-    def _opened(self, name: str) -> AsyncChannel:
-        return open_async(name, self._listener, directory=self._directory, limits=self._limits)
+    def _open_async(self, name: str) -> None:
+        self._pid = os.getpid()
+        self._inner = open_async(
+            name, self._listener, directory=self._directory, limits=self._limits
+        )
+
+    @property
+    def _channel(self) -> AsyncChannel:
+        """The asyncio channel; in a forked child a new one."""
+        if self._pid != os.getpid() and not self._closed:
+            self._open_async(self._inner.name)
+        return self._inner
 
     def __repr__(self) -> str:
-        return f"<sync {self._channel!r}>"
+        return f"<sync {self._inner!r}>"
 
     @property
     def name(self) -> str:
         """The name it was opened by."""
-        return self._channel.name
+        return self._inner.name
 
     @property
     def state(self) -> str:
@@ -122,9 +132,8 @@ class Channel:
             opened = self._connect()
             self._socket = portal.call(lambda: ChannelSocket(opened, self._connect))
             _open.add(self)
-            fork.watch(self)
-        elif self._channel.state == "closed":
-            raise ChannelClosed(name=self.name, reason="closed by this side")
+        elif self._closed or self.state == "closed":
+            self._connect()  # which says why not
         return self._socket
 
     def _connect(self) -> AsyncSocket:
@@ -133,17 +142,12 @@ class Channel:
     def close(self, timeout: float = 5.0) -> None:
         """Close the channel and its socket; see ``ChannelSocket.close()``."""
         _open.discard(self)
-        fork.unwatch(self)
+        self._closed = True
+        if self._pid != os.getpid():  # a forked child that never used it
+            return
         if self._socket is not None:
             self._socket.close(timeout)
-        portal.run(self._channel.close(timeout), None, "")
-
-    def forked(self) -> None:
-        """In a child: see ``io.fork``."""
-        self._channel = self._opened(self._channel.name)
-        if self._socket is not None:
-            self._socket.forked()
-        fork.watch(self)
+        portal.run(self._inner.close(timeout), None, "")
 
 
 def _in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any, None]]:

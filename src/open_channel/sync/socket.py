@@ -7,6 +7,7 @@ loop moves into the outbox. Either tells the loop once, however many messages th
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from open_channel.channel.conversation import as_bytes
 from open_channel.errors import (
-    ChannelClosed,
     ChannelError,
     MessageTooLarge,
     OutboxFull,
@@ -43,11 +43,13 @@ class ChannelSocket:
 
     def __init__(self, opened: AsyncSocket, reopen: Callable[[], AsyncSocket] | None) -> None:
         self._reopen = reopen
+        self._closed = False
         self._attach(opened)
 
     def _attach(self, opened: AsyncSocket) -> None:
         """Serve this asyncio socket; called in the loop."""
-        self._socket: AsyncSocket | None = opened
+        self._socket = opened
+        self._pid = os.getpid()
         self._loop = background_loop()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -58,17 +60,10 @@ class ChannelSocket:
 
     def _open(self) -> AsyncSocket:
         """The asyncio socket; in a forked child a new one, with its first use there."""
-        socket = self._socket
-        if socket is None:
-            assert self._reopen is not None
+        if self._pid != os.getpid() and self._reopen is not None and not self._closed:
             opened = self._reopen()
             portal.call(lambda: self._attach(opened))
-            return opened
-        return socket
-
-    def forked(self) -> None:
-        """In a child: what is the parent's stays with the parent."""
-        self._socket = None
+        return self._socket
 
     def __repr__(self) -> str:
         return f"<sync {self._socket!r}>"
@@ -84,8 +79,6 @@ class ChannelSocket:
     def _move(self) -> None:
         """Move what was written into the outbox, and let what was read be acknowledged."""
         socket = self._socket
-        if socket is None:
-            return
         with self._lock:
             self._told = False
             try:
@@ -216,8 +209,8 @@ class ChannelSocket:
         the channel is closed too, and if this process hosts it, another takes over in order.
         """
         socket = self._socket
-        if socket is None:  # a forked child that never used it
-            self._reopen = _closed
+        self._closed = True
+        if self._pid != os.getpid():  # a forked child that never used it
             return
 
         async def close() -> None:
@@ -228,11 +221,9 @@ class ChannelSocket:
 
     def destroy(self) -> None:
         """Close the socket at once, and on the client's side the channel; again is harmless."""
-        socket = self._socket
-        if socket is None:
-            self._reopen = _closed
-        else:
-            portal.call(socket.destroy)
+        self._closed = True
+        if self._pid == os.getpid():
+            portal.call(self._socket.destroy)
 
     def finish_writing(self) -> None:
         """In the loop: what a listener's thread has written is on its way before it returns."""
@@ -254,7 +245,3 @@ class ChannelSocket:
             self.close()
         else:
             self.destroy()
-
-
-def _closed() -> AsyncSocket:
-    raise ChannelClosed(name="", reason="closed by this side")

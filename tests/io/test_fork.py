@@ -1,0 +1,110 @@
+"""What a forked child lets go of."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from open_channel.io import fork
+from open_channel.io.lockfile import LockFile, is_locked
+from open_channel.io.pulse import Pulse
+
+
+def in_child(function: Any) -> object:
+    """Run a function in a forked child; True when it returned True there."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = 0 if function() is True else 2
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def forked(self) -> None:
+        self.calls += 1
+
+
+def test_what_is_watched_is_told_in_the_child_alone() -> None:
+    thing, other = Thing(), Thing()
+    fork.watch(thing)
+    fork.watch(other)
+    fork.unwatch(other)
+    fork.unwatch(other)
+    try:
+        assert in_child(lambda: (thing.calls, other.calls) == (1, 0))
+        assert thing.calls == 0
+        # A grandchild: it was the child's business to let go, and it has.
+        assert in_child(lambda: in_child(lambda: thing.calls == 1))
+    finally:
+        fork.unwatch(thing)
+
+
+def test_a_lock_stays_the_parents(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    lock = LockFile.acquire(path)
+    assert lock is not None
+
+    def child() -> bool:
+        lock.release()  # harmless here: the child has closed it, and must not unlock it
+        return not lock.holds() and is_locked(path) and LockFile.acquire(path) is None
+
+    assert in_child(child)
+    assert lock.holds()
+    assert is_locked(path)
+    lock.release()
+
+
+def test_the_child_closes_the_lock(tmp_path: Path) -> None:
+    """Or it would hold it after its parent's end."""
+    lock = LockFile.acquire(str(tmp_path / "lock"))
+    assert lock is not None
+    fd = lock._fd
+
+    def child() -> bool:
+        try:
+            fcntl.fcntl(fd, fcntl.F_GETFD)
+        except OSError:
+            return True
+        return False
+
+    assert in_child(child)
+    lock.release()
+
+
+def test_no_descriptor_is_left_in_the_child(tmp_path: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    path = str(tmp_path / "lock")
+    lock = LockFile.acquire(path)
+    assert lock is not None
+    pulse = Pulse(path, 10.0)
+    assert in_child(lambda: set(os.listdir("/proc/self/fd")) == before)
+    pulse.stop()
+    lock.release()
+
+
+def test_a_reused_number_is_not_closed_later(tmp_path: Path) -> None:
+    """The child's own descriptors get the numbers of those it let go of."""
+    lock = LockFile.acquire(str(tmp_path / "lock"))
+    assert lock is not None
+    fd = lock._fd
+
+    def child() -> bool:
+        left, right = socket.socketpair()
+        os.dup2(left.fileno(), fd)
+        lock.release()
+        lock.forked() if lock._fd >= 0 else None
+        os.fstat(fd)
+        right.close()
+        return True
+
+    assert in_child(child)
+    lock.release()

@@ -1,0 +1,57 @@
+"""The pulse: goes on while an event loop is blocked, stops when it is told to."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+from open_channel.io.pulse import Pulse
+from tests.processes import wait_for
+
+INTERVAL = 0.01
+
+
+def pulses() -> int:
+    return sum(thread.name == "open-channel-pulse" for thread in threading.enumerate())
+
+
+def test_it_beats_until_it_is_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    os.utime(path, (0, 0))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    pulse = Pulse(str(path), INTERVAL)
+    for _ in range(3):
+        seen = path.stat().st_mtime_ns
+        wait_for(lambda seen=seen: path.stat().st_mtime_ns > seen, "it beats")
+    assert abs(path.stat().st_mtime - time.time()) < 5
+    pulse.stop()
+    pulse.stop()
+    wait_for(lambda: pulses() == 0, "its thread has ended")
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_it_beats_for_its_own_file_only(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    pulse = Pulse(str(path), INTERVAL)
+    path.rename(tmp_path / "old")
+    path.touch()
+    os.utime(path, (0, 0))
+    os.utime(tmp_path / "old", (0, 0))
+    wait_for(lambda: (tmp_path / "old").stat().st_mtime > 0, "it beats")
+    assert path.stat().st_mtime == 0
+    pulse.stop()
+    wait_for(lambda: pulses() == 0, "its thread has ended")
+
+
+def test_a_deleted_file_is_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    pulse = Pulse(str(path), INTERVAL)
+    path.unlink()
+    assert pulses() == 1
+    pulse.stop()
+    wait_for(lambda: pulses() == 0, "its thread has ended")
