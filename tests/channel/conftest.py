@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from tests.channel.programs import Programs
-from tests.channel.steps import Opener
+from tests.channel.steps import DEADLINE, Opener
 
 pytest.register_assert_rewrite(
     "tests.channel.conformance_opening", "tests.channel.conformance_talking"
@@ -31,7 +31,17 @@ def run(channel_dir: Path) -> Iterator[Programs]:
 
 @pytest.fixture
 async def opened(channel_dir: Path) -> AsyncIterator[Opener]:
-    """Give what opens channels, which are closed when the test is over."""
+    """Give what opens channels, which are closed when the test is over.
+
+    A test that takes too long is cancelled, since uvloop does not survive pytest-timeout's signal.
+    """
+    late = asyncio.get_running_loop().call_later(DEADLINE * 2, cancel_all)
     opener = Opener()
     yield opener
     await opener.close()
+    late.cancel()
+
+
+def cancel_all() -> None:
+    for task in asyncio.all_tasks():
+        task.cancel("the test takes too long")

@@ -80,9 +80,11 @@ async def test_a_listener_that_does_not_finish_is_cancelled_and_its_message_goes
     opened: Opener,
 ):
     cancelled: list[bytes] = []
+    taken = asyncio.Event()
 
     async def stuck(socket: ChannelSocket) -> None:
         async for message in socket:
+            taken.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -97,7 +99,7 @@ async def test_a_listener_that_does_not_finish_is_cancelled_and_its_message_goes
     await opened.connected("stuck", listener)
     _, socket = await opened.connected("stuck")
     socket.write(b"work")
-    await eventually(lambda: first.hosting)
+    await taken.wait()
     await first.close()
     assert await socket.read() == b"work redelivered"
     assert cancelled == [b"work"]
@@ -127,17 +129,15 @@ async def test_a_listener_that_drains_or_closes_is_released_during_the_handover(
     _, socket = await opened.connected("waits")
     socket.write(b"go")
     await waiting.wait()
-    loop = asyncio.get_running_loop()
-    before = loop.time()
     leaving = asyncio.create_task(host.close())
     await eventually(lambda: host.state == "closed")
-    answers = [await socket.read() for _ in range(10)]
-    assert answers == [bytes(1000)] * 10
-    if how == "drains":
-        assert await socket.read() == b"and the rest"
-    await leaving
+    async with asyncio.timeout(1):  # half of what a listener is given
+        answers = [await socket.read() for _ in range(10)]
+        assert answers == [bytes(1000)] * 10
+        if how == "drains":
+            assert await socket.read() == b"and the rest"
+        await leaving
     assert finished == [how]
-    assert loop.time() - before < 1
 
 
 async def test_closing_without_a_host_is_quick_when_nothing_is_left_to_deliver(opened: Opener):

@@ -14,10 +14,11 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from open_channel.io.inspect import list_channels
 from tests.docs.snippets import Snippet
 from tests.processes import DEADLINE, Process, Processes, wait_for
 
-__all__ = ["MODES", "WebServer", "run_program"]
+__all__ = ["MODES", "WebServer", "check_count", "host_pid", "run_program", "start"]
 
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1"}
 
@@ -148,7 +149,7 @@ class WebServer:
 _COUNTED = re.compile(r"pid (\d+): (\d+)")
 
 
-def _count(server: WebServer) -> None:
+def check_count(server: WebServer) -> None:
     """Two workers and more share one count; when the one that hosts is killed, they go on."""
     seen: list[tuple[str, int]] = []
 
@@ -162,18 +163,16 @@ def _count(server: WebServer) -> None:
     wait_for(lambda: ask() and len({pid for pid, _ in seen}) > 1, "two workers answer")
     numbers = [number for _, number in seen]
     assert numbers == list(range(1, len(numbers) + 1))
-    host = _host()
+    host = host_pid()
     assert str(host) in {pid for pid, _ in seen}
     os.kill(host, signal.SIGKILL)
-    wait_for(lambda: ask() and seen[-1][0] != str(host) and _host() != host, "another hosts")
+    wait_for(lambda: ask() and seen[-1][0] != str(host) and host_pid() != host, "another hosts")
     assert seen[-1][1] <= len(numbers)  # the count died with its host
     assert server.stop() == 0
 
 
-def _host() -> int:
+def host_pid() -> int:
     """The process that hosts the only channel of this test's directory."""
-    from open_channel.io.inspect import list_channels
-
     (channel,) = list_channels(os.environ["OPEN_CHANNEL_DIR"])
     (host,) = channel.hosts
     assert host.record is not None
@@ -182,7 +181,7 @@ def _host() -> int:
 
 def _gunicorn(snippet: Snippet, directory: Path, processes: Processes, *options: str) -> None:
     path = snippet.save(directory)
-    _count(
+    check_count(
         WebServer(
             processes, directory, "gunicorn", "--workers=2", "--bind=127.0.0.1:PORT",
             "--no-control-socket", *options, f"{path.stem}:app",
@@ -209,7 +208,7 @@ def gunicorn_both(snippet: Snippet, directory: Path, processes: Processes) -> No
 def uvicorn(snippet: Snippet, directory: Path, processes: Processes) -> None:
     """An ASGI application under uvicorn."""
     path = snippet.save(directory)
-    _count(
+    check_count(
         WebServer(processes, directory, "uvicorn", "--workers=2", "--port=PORT", f"{path.stem}:app")
     )
 

@@ -94,8 +94,8 @@ class Member:
         try:
             await self.socket.wait_connected()
             async for message in self.socket:
-                pid, text = message.decode().split(" ", 1)
-                tell(reply=text, host=int(pid))
+                pid, _, text = message.decode().partition(" ")
+                tell(reply=text or pid, host=int(pid))
         except ChannelError as error:
             tell(refused=type(error).__name__, text=str(error), last=getattr(error, "last", ""))
 

@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.integration.members import record, start
+from open_channel.io.presence import list_members
+from tests.integration.members import files, record, start
 from tests.processes import Process, Processes, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -100,8 +99,7 @@ class Server:
         assert [line for line in lines if not any(word in line for word in tolerated)] == [], output
 
 
-@pytest.fixture
-def gunicorn(channel_dir: Path, processes: Processes) -> Server:
+def gunicorn(channel_dir: Path, processes: Processes, at_import: str = "connect") -> Server:
     path = channel_dir / "http"
     return Server(
         processes,
@@ -109,11 +107,10 @@ def gunicorn(channel_dir: Path, processes: Processes) -> Server:
         *("gunicorn", "--preload", "--workers=3", f"--bind=unix:{path}", "--graceful-timeout=5"),
         *("--config=tests/integration/gunicorn_conf.py", "--no-control-socket"),
         "tests.integration.web_apps:wsgi",
-        OPEN_AT_IMPORT="1",
+        AT_IMPORT=at_import,
     )
 
 
-@pytest.fixture
 def uvicorn(channel_dir: Path, processes: Processes) -> Server:
     path = channel_dir / "http"
     return Server(
@@ -126,75 +123,88 @@ def uvicorn(channel_dir: Path, processes: Processes) -> Server:
 
 def present(directory: Path) -> set[int]:
     """The processes that have a channel open."""
-    found = set()
-    for path in directory.glob("*.m.*"):
-        found.add(json.loads(path.read_text())["pid"])
-    return found
+    return {member.pid for member in list_members(files(directory, "web"))}
 
 
-def test_gunicorn_with_a_channel_opened_before_the_fork(
-    channel_dir: Path, gunicorn: Server
+def test_gunicorn_with_a_channel_connected_before_the_fork(
+    channel_dir: Path, processes: Processes
 ) -> None:
-    parent = gunicorn.process.pid
-    host, workers = gunicorn.agreed(3)
+    server = gunicorn(channel_dir, processes)
+    parent = server.process.pid
+    host, workers = server.agreed(3)
     assert host == parent  # it opened the channel first, and is unharmed
     assert parent not in workers
     assert present(channel_dir) == workers | {parent}  # each is a member of its own
-    first = gunicorn.get("one")
-    heard = gunicorn.heard_by_all(3, {f"{first['pid']} one"})
+    first = server.get("one")
+    heard = server.heard_by_all(3, {f"{first['pid']} one"})
     assert all(messages == [f"{first['pid']} one"] for messages in heard.values())
 
-    gunicorn.process.signal(signal.SIGHUP)  # a graceful restart: other workers, same parent
+    server.process.signal(signal.SIGHUP)  # a graceful restart: other workers, same parent
     wait_for(lambda: not workers & present(channel_dir), "the old workers have left")
-    host, restarted = gunicorn.agreed(3)
+    host, restarted = server.agreed(3)
     assert host == parent
     assert not workers & restarted
-    second = gunicorn.get("two")
-    gunicorn.heard_by_all(3, {f"{second['pid']} two"})
-    assert gunicorn.process.popen.poll() is None
-    gunicorn.stop()
+    second = server.get("two")
+    server.heard_by_all(3, {f"{second['pid']} two"})
+    assert server.process.popen.poll() is None
+    server.stop()
     wait_for(lambda: not present(channel_dir), "all have left")
 
 
-def test_gunicorn_when_a_worker_is_killed(channel_dir: Path, gunicorn: Server) -> None:
-    _, workers = gunicorn.agreed(3)
+def test_gunicorn_with_a_channel_opened_before_the_fork(
+    channel_dir: Path, processes: Processes
+) -> None:
+    """Opened and no more: nothing has started in the parent, and one of the workers hosts."""
+    server = gunicorn(channel_dir, processes, at_import="open")
+    host, workers = server.agreed(3)
+    assert host in workers
+    assert present(channel_dir) == workers
+    answer = server.get("hello")
+    server.heard_by_all(3, {f"{answer['pid']} hello"})
+    server.process.signal(signal.SIGHUP)  # the host leaves in order, like the others
+    wait_for(lambda: not workers & present(channel_dir), "the old workers have left")
+    host, restarted = server.agreed(3)
+    assert host in restarted
+    assert not workers & restarted
+    answer = server.get("again")
+    server.heard_by_all(3, {f"{answer['pid']} again"})
+    server.stop()
+    wait_for(lambda: not present(channel_dir), "all have left")
+
+
+def test_gunicorn_when_a_worker_is_killed(channel_dir: Path, processes: Processes) -> None:
+    server = gunicorn(channel_dir, processes)
+    _, workers = server.agreed(3)
     os.kill(min(workers), signal.SIGKILL)
     wait_for(lambda: min(workers) not in present(channel_dir), "its presence is over")
-    host, others = gunicorn.agreed(3)
-    assert host == gunicorn.process.pid
+    host, others = server.agreed(3)
+    assert host == server.process.pid
     assert len(workers & others) == 2
-    answer = gunicorn.get("after")
-    gunicorn.heard_by_all(3, {f"{answer['pid']} after"})
-    gunicorn.stop("was sent SIGKILL")
+    answer = server.get("after")
+    server.heard_by_all(3, {f"{answer['pid']} after"})
+    server.stop("was sent SIGKILL")
 
 
-def test_uvicorn_when_the_hosting_worker_is_killed(
-    channel_dir: Path, processes: Processes, uvicorn: Server
-) -> None:
-    host, workers = uvicorn.agreed(4)
+def test_uvicorn_when_the_hosting_worker_is_killed(channel_dir: Path, processes: Processes) -> None:
+    server = uvicorn(channel_dir, processes)
+    host, workers = server.agreed(4)
     assert host in workers
-    said = {f"{uvicorn.get('before')['pid']} before"}
-    uvicorn.heard_by_all(4, said)
+    said = {f"{server.get('before')['pid']} before"}
+    server.heard_by_all(4, said)
     for epoch in (2, 3):
-        # One from elsewhere writes all the while, and hears all that is told.
+        # One from elsewhere writes all the while, and has an answer to everything.
         client = start(processes, name="web", listens=False)
         client.connected(host)
         client.do("stream", 1, 300, 0.003)
         os.kill(host, signal.SIGKILL)
         wait_for(lambda epoch=epoch: record(channel_dir, "web").epoch == epoch, "a takeover")
         survivors = workers - {host}
-        host, workers = uvicorn.agreed(4)
+        host, workers = server.agreed(4)
         assert survivors < workers
-        answer = uvicorn.get(f"epoch-{epoch}")
-        uvicorn.heard_by_all(4, {f"{answer['pid']} epoch-{epoch}"})
+        answer = server.get(f"epoch-{epoch}")
+        server.heard_by_all(4, {f"{answer['pid']} epoch-{epoch}"})
         client.expect("streamed")
-        wanted = {str(number) for number in range(1, 301)}
-
-        def survivors_heard_all(survivors: set[int] = survivors, wanted: set[str] = wanted) -> bool:
-            answers = uvicorn.workers(4)
-            return all(wanted <= set(answers[pid]["heard"]) for pid in survivors if pid in answers)
-
-        wait_for(survivors_heard_all, "everything that was written")
+        client.expect_replies(range(1, 301))
         client.kill()
-    uvicorn.stop()
+    server.stop()
     wait_for(lambda: not present(channel_dir), "all have left")

@@ -44,8 +44,10 @@ def broadcast(socket: blocking.ChannelSocket) -> None:
         clients.discard(socket)
 
 
-if os.environ.get("OPEN_AT_IMPORT"):  # under gunicorn --preload: in the parent, before it forks
+at_import = os.environ.get("AT_IMPORT")
+if at_import:  # under gunicorn --preload: in the parent, before it forks
     channel = blocking.open_channel("web", broadcast)
+if at_import == "connect":
     channel.connect()
 
 

@@ -280,6 +280,20 @@ def test_the_end_leaves_behind_all_that_was_written_and_once():
     assert has_ended(box)
 
 
+def test_all_is_delivered_when_only_the_end_is_not_acknowledged():
+    box = outbox()
+    assert box.delivered
+    box.write(b"pending")
+    assert not box.delivered
+    box.finish()
+    assert not box.delivered
+    leaves(box)
+    assert not box.delivered
+    box.acknowledge(1)
+    assert box.delivered
+    assert not box.empty
+
+
 def test_an_acknowledgement_from_before_the_end_left_does_not_end_it():
     box = outbox()
     write_batches(box, b"one")

@@ -10,7 +10,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from open_channel.protocol.frames import HEADER, Kind
 from open_channel.protocol.states import SendState
@@ -175,8 +181,9 @@ class SessionMachine(RuleBasedStateMachine):
         return moved | bool(self.member.take_all())
 
 
-TestSession = SessionMachine.TestCase
-TestSession.pytestmark = pytest.mark.timeout(600)  # a failure may take minutes to shrink
-TestSession.settings = settings(
-    max_examples=2 * settings.default.max_examples, stateful_step_count=20
-)
+@pytest.mark.timeout(600)  # a failure may take minutes to shrink
+def test_whatever_happens_nothing_is_lost_doubled_or_mismarked():
+    examples = 2 * settings.default.max_examples
+    run_state_machine_as_test(
+        SessionMachine, settings=settings(max_examples=examples, stateful_step_count=20)
+    )

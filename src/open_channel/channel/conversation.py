@@ -66,6 +66,11 @@ class Conversation:
         return f"<{type(self).__name__} {self._owner.name!r} {self._io.session.state.value}>"
 
     @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self._owner.name
+
+    @property
     def peer(self) -> Peer | None:
         """The process at the other end; None while there is no connection and never was one."""
         return self._owner.peer

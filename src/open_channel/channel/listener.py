@@ -70,7 +70,7 @@ class ListenerHost:
                 return
             await result
         except asyncio.CancelledError:
-            client.shut("its listener was cancelled")
+            client.shut("its listener was cancelled", done=False)
             raise
         except ChannelClosed as error:
             if not client.over:
@@ -113,10 +113,14 @@ class _Client:
     async def wait_connected(self) -> None:
         """See ``SocketOwner``."""
 
-    def shut(self, reason: str) -> None:
-        """See ``SocketOwner``: end our stream; the client reads it and leaves."""
+    def shut(self, reason: str, *, done: bool = True) -> None:
+        """See ``SocketOwner``: end our stream; the client reads it and leaves.
+
+        ``done`` says that what the listener has in hand is done.
+        """
         inbox = self._guest.io.session.inbox
-        inbox.in_hand = 0
+        if done:
+            inbox.in_hand = 0
         if not self.over:
             inbox.end_waits = 0
             inbox.messages.clear()

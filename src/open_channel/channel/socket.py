@@ -127,8 +127,9 @@ class ChannelSocket(Conversation):
         in order. Again is harmless. When it is cancelled the socket is destroyed.
         """
         try:
-            async with asyncio.timeout(timeout):
-                await self._flush()
+            if self._error is None:
+                async with asyncio.timeout(timeout):
+                    await self._flush()
         except TimeoutError:
             pass
         finally:
@@ -138,7 +139,7 @@ class ChannelSocket(Conversation):
     async def _flush(self) -> None:
         """Wait until the other side has consumed everything, or never will."""
         session, outbox = self._io.session, self._outbox
-        if session.state is SessionState.CLOSED or self._error is not None:
+        if session.state is SessionState.CLOSED:
             return
         if session.state is not SessionState.OPEN and outbox.empty:
             return  # nobody is there, and nothing has to be heard

@@ -92,7 +92,8 @@ def decode_host(content: bytes) -> HostRecord | None:
     if not 0 < fields["heartbeat"] <= LONGEST_HEARTBEAT:
         return None
     # The name of a file in the same directory, and nothing that leads elsewhere.
-    if "/" in fields["socket"] or "\0" in fields["socket"]:
+    socket = fields["socket"]
+    if "/" in socket or not socket.isprintable() or socket in {"", ".", ".."}:
         return None
     return HostRecord(**fields)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from open_channel.channel.conversation import as_bytes
 from open_channel.errors import (
+    ChannelClosed,
     ChannelError,
     MessageTooLarge,
     OutboxFull,
@@ -60,7 +61,9 @@ class ChannelSocket:
 
     def _open(self) -> AsyncSocket:
         """The asyncio socket; in a forked child a new one, with its first use there."""
-        if self._pid != os.getpid() and self._reopen is not None and not self._closed:
+        if self._pid != os.getpid() and self._reopen is not None:
+            if self._closed:
+                raise ChannelClosed(name=self._socket.name, reason="closed by this side")
             opened = self._reopen()
             portal.call(lambda: self._attach(opened))
         return self._socket

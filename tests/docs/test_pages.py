@@ -1,0 +1,202 @@
+"""What the pages say of the code, compared with the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mkdocs.config import load_config
+from typer.main import get_command
+
+import open_channel
+import open_channel.sync
+from open_channel import Limits, errors
+from open_channel.cli.app import app
+from open_channel.protocol import states
+from open_channel.protocol.control import _HELLO, _REFUSAL, _WELCOME, REFUSED_FOR
+from open_channel.protocol.frames import HEADER, MAGIC, VERSION, Kind
+from tests.docs.snippets import ROOT, pages
+
+DOCS = ROOT / "docs"
+
+
+def text_of(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def rows(text: str, columns: int) -> list[list[str]]:
+    """The rows of the tables that have so many columns, without their heads."""
+    found = [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    return [cells for cells in found if len(cells) == columns]
+
+
+# --- diagrams -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def draw_states() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("draw_states", ROOT / "tools" / "draw_states.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_diagrams_are_those_of_the_tables(draw_states: ModuleType):
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        assert draw_states.redraw(text) == text, "run: python tools/draw_states.py"
+
+
+def test_each_table_is_drawn():
+    text = "".join(page.read_text(encoding="utf-8") for page in pages())
+    drawn = set(re.findall(r"<!-- states: (\w+) -->", text))
+    assert drawn == {name for name in states.__all__ if name.isupper()}
+
+
+def test_a_page_that_is_stale_is_found_and_redrawn(
+    draw_states: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- states: SENDING -->\nold\n<!-- /states -->\nafter\n")
+    monkeypatch.setattr(draw_states, "DOCS", page.parent)
+    assert draw_states.main(["--check"]) == 1
+    assert "old" in page.read_text()
+    assert draw_states.main([]) == 0
+    assert draw_states.main(["--check"]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    for (before, event), after in states.SENDING.items():
+        assert f"{before.name.lower()} --> {after.name.lower()}: {event.value}\n" in text
+
+
+# --- reference pages ------------------------------------------------------------------------------
+
+
+def test_each_error_is_described_with_its_bases_and_attributes():
+    described = {cells[0].strip("`"): cells for cells in rows(text_of("errors.md"), 5)[2:]}
+    assert list(described) != []
+    assert set(described) == set(errors.__all__)
+    for name, (_, also, _, attributes, _) in described.items():
+        kind = getattr(errors, name)
+        bases = [base.__name__ for base in kind.__bases__ if base is not errors.ChannelError]
+        assert re.findall(r"`(\w+)`", also) == bases, name
+        facts = {fact for base in kind.__mro__ for fact in inspect.get_annotations(base)}
+        said = set(re.findall(r"`(\w+)`", attributes))
+        assert said == (facts - {"text"} or {"reason"}), name
+
+
+def test_each_limit_is_described_with_its_default():
+    described = {cells[0].strip("`"): cells for cells in rows(text_of("limits.md"), 4)[2:]}
+    fields = {field.name: field.default for field in dataclasses.fields(Limits)}
+    assert list(described) == list(fields)
+    for name, (_, default, unit, _) in described.items():
+        assert type(fields[name])(default.split()[0]) == fields[name], name
+        assert unit == ("bytes" if isinstance(fields[name], int) else "seconds")
+        if size := re.search(r"\((\d+) MiB\)", default):
+            assert int(size[1]) * 1024 * 1024 == fields[name]
+
+
+def test_each_public_name_is_in_the_reference():
+    said = set(re.findall(r"^::: open_channel\.(.+)$", text_of("api.md"), re.MULTILINE))
+    names = {name for name in open_channel.__all__ if name not in errors.__all__}
+    assert said == names | {f"sync.{name}" for name in open_channel.sync.__all__}
+
+
+def test_each_command_and_option_is_described():
+    text = text_of("cli.md")
+    commands = get_command(app).commands
+    assert set(re.findall(r"^## `open-channel (\w+)", text, re.MULTILINE)) == set(commands)
+    for command in commands.values():
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("-") and option != "--help":
+                    assert f"`{option}" in text or f" {option}" in text, (command.name, option)
+
+
+# --- the wire -------------------------------------------------------------------------------------
+
+
+def section(text: str, begin: str) -> str:
+    """The text from a line on, up to the next that begins a section."""
+    rest = text[text.index(begin) + len(begin) :]
+    return re.split(r"^(?:\*\*[A-Z]+\*\*$|## )", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_the_frames_are_as_the_code_has_them():
+    text = text_of("protocol.md")
+    assert f"Version {VERSION}." in text
+    assert f"0x{MAGIC:016X}" in text
+    header = rows(section(text, "## Frames"), 4)[2:]
+    end = 0
+    for offset, size, *_ in header:
+        assert int(offset) == end
+        end += int(size)
+    assert end == HEADER.size
+    kinds = {int(cells[0]): cells[1] for cells in rows(section(text, "## Frames"), 5)[2:]}
+    assert kinds == {int(kind): kind.name for kind in Kind}
+
+
+@pytest.mark.parametrize(
+    ("begin", "layout"),
+    [("**HELLO**", _HELLO), ("**WELCOME**", _WELCOME), ("**REFUSAL**", _REFUSAL)],
+)
+def test_the_handshake_is_as_the_code_has_it(begin, layout):
+    fields = rows(section(text_of("protocol.md"), begin), 3)[2:]
+    assert fields[-1][0] == "rest"
+    assert sum(int(size) for size, *_ in fields[:-1]) == layout.size
+
+
+def test_the_reasons_of_a_refusal_are_as_the_code_has_them():
+    said = re.findall(
+        r"(\d) (\w+)", section(text_of("protocol.md"), "**REFUSAL**").split("ours")[0]
+    )
+    assert [(str(code), name) for code, name in enumerate(REFUSED_FOR)] == said
+
+
+# --- the house ------------------------------------------------------------------------------------
+
+
+def test_each_page_is_in_the_menu():
+    config = load_config(str(ROOT / "mkdocs.yml"))
+
+    def files(item: object) -> list[str]:
+        if isinstance(item, dict):
+            return [name for value in item.values() for name in files(value)]
+        return [name for part in item for name in files(part)] if isinstance(item, list) else [item]
+
+    said = files(config["nav"])
+    assert sorted(said) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_readme_links_to_what_exists():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_readme_has_its_chapters_in_order():
+    chapters = re.findall(r"^## (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert chapters == [
+        "See it work",
+        "Install",
+        "The first paste",
+        "The same, blocking",
+        "What is promised",
+        "The command line",
+        "Speed",
+        "When not to use it",
+        "Documentation",
+        "Licence",
+    ]
