@@ -15,17 +15,26 @@ import time
 
 from open_channel.sync import ChannelSocket, open_channel
 
-count = 0  # in use in the process that hosts
-counting = threading.Lock()  # there, each client has a thread
+
+class Counter:
+    """Counts, in any thread."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._lock = threading.Lock()
+
+    def next(self) -> int:
+        with self._lock:
+            self._value += 1
+            return self._value
+
+
+counter = Counter()  # in use in the process that hosts; there, each client has a thread
 
 
 def listener(socket: ChannelSocket) -> None:
-    global count
     for number in socket:
-        with counting:
-            count += 1
-            answer = b"%b %d" % (number, count)
-        socket.write(answer)
+        socket.write(b"%b %d" % (number, counter.next()))
 
 
 def main(how_often: int) -> None:

@@ -16,33 +16,41 @@ from typing import Any
 
 from open_channel.sync import ChannelSocket, open_channel
 
-requests = 0  # in use in the worker that hosts
-counting = threading.Lock()  # there, each client has a thread
+
+class Counter:
+    """Counts, in any thread."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._lock = threading.Lock()
+
+    def next(self) -> int:
+        with self._lock:
+            self._value += 1
+            return self._value
+
+
+requests = Counter()  # in use in the worker that hosts; there, each client has a thread
 
 
 def listener(socket: ChannelSocket) -> None:
-    global requests
     for number in socket:
-        with counting:
-            requests += 1
-            answer = b"%b %d" % (number, requests)
-        socket.write(answer)
+        socket.write(b"%b %d" % (number, requests.next()))
 
 
 channel = open_channel("examples.gunicorn", listener)
 asking = threading.Lock()
-asked = 0
+questions = Counter()
 
 
 def count() -> int:
     """Count a request; return the number of requests to all workers."""
-    global asked
     with asking:
-        asked += 1
+        number = questions.next()
         socket = channel.connect()  # the same socket each time
-        socket.write(b"%d" % asked)
+        socket.write(b"%d" % number)
         answered = counted = 0
-        while answered != asked:
+        while answered != number:
             answered, counted = map(int, socket.read(timeout=10).split())
         return counted
 

@@ -166,17 +166,18 @@ def check_count(server: WebServer) -> None:
     host = host_pid()
     assert str(host) in {pid for pid, _ in seen}
     os.kill(host, signal.SIGKILL)
-    wait_for(lambda: ask() and seen[-1][0] != str(host) and host_pid() != host, "another hosts")
+    wait_for(
+        lambda: ask() and seen[-1][0] != str(host) and host_pid() not in (0, host), "another hosts"
+    )
     assert seen[-1][1] <= len(numbers)  # the count died with its host
     assert server.stop() == 0
 
 
 def host_pid() -> int:
-    """The process that hosts the only channel of this test's directory."""
+    """The process that hosts the only channel of this test's directory; 0 at a takeover."""
     (channel,) = list_channels(os.environ["OPEN_CHANNEL_DIR"])
     (host,) = channel.hosts
-    assert host.record is not None
-    return host.record.pid
+    return host.record.pid if host.record is not None else 0
 
 
 def _gunicorn(snippet: Snippet, directory: Path, processes: Processes, *options: str) -> None:

@@ -63,7 +63,8 @@ def pages() -> list[Path]:
 
 def _blocks(page: Path) -> list[_Block]:
     found: list[_Block] = []
-    before, opened, lines = "", None, []
+    before, opened = "", None
+    lines: list[str] = []
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         match = _FENCE.match(line)
         if opened is None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs.modes import WebServer, check_count, host_pid, run_program, start
 from tests.docs.snippets import ROOT
-from tests.processes import DEADLINE, Processes, processes, wait_for
+from tests.processes import DEADLINE, Process, Processes, processes, wait_for
 
 __all__ = ["processes"]  # the fixture
 
@@ -38,21 +38,29 @@ def test_the_counter_counts_for_all_and_begins_anew_when_its_host_dies(
     assert second.errors() == ""
 
 
+def hears(member: Process, line: str) -> None:
+    wait_for(lambda: line in member.lines, f"pid {member.pid} hears {line!r}")
+
+
 def test_the_chat_goes_on_when_its_host_is_killed(channel_dir: Path, processes: Processes):
     names = ("one", "two", "three")
     everybody = [start(processes, EXAMPLES, "chat.py", name) for name in names]
     for member, name in zip(everybody, names, strict=True):
-        wait_for(lambda m=member, n=name: f"{n} is here" in m.lines, f"{name} is connected")
+        hears(member, f"{name} is here")
     everybody[1].send("hello all")
     for member in everybody:
-        wait_for(lambda m=member: "two: hello all" in m.lines, "each has heard it")
+        hears(member, "two: hello all")
     (host,) = [member for member in everybody if member.pid == host_pid()]
     left = [member for member in everybody if member is not host]
     host.kill()
     wait_for(lambda: host_pid() in {member.pid for member in left}, "another hosts")
+    for member in left:  # who hears itself is a client of the new host
+        member.send("back again")
+        hears(member, f"{names[everybody.index(member)]}: back again")
     left[0].send("who is left?")
     for member in left:
-        wait_for(lambda m=member: m.lines[-1].endswith("who is left?"), "those who are left")
+        hears(member, f"{names[everybody.index(left[0])]}: who is left?")
+    for member in left:
         member.popen.stdin.close()
         assert member.popen.wait(DEADLINE) == 0
         assert member.errors() == ""

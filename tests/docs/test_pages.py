@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import typer.core
 from mkdocs.config import load_config
 from typer.main import get_command
 
@@ -103,7 +104,7 @@ def test_each_limit_is_described_with_its_default():
     fields = {field.name: field.default for field in dataclasses.fields(Limits)}
     assert list(described) == list(fields)
     for name, (_, default, unit, _) in described.items():
-        assert type(fields[name])(default.split()[0]) == fields[name], name
+        assert default.split()[0] == str(fields[name]), name
         assert unit == ("bytes" if isinstance(fields[name], int) else "seconds")
         if size := re.search(r"\((\d+) MiB\)", default):
             assert int(size[1]) * 1024 * 1024 == fields[name]
@@ -117,7 +118,9 @@ def test_each_public_name_is_in_the_reference():
 
 def test_each_command_and_option_is_described():
     text = text_of("cli.md")
-    commands = get_command(app).commands
+    group = get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    commands = group.commands
     assert set(re.findall(r"^## `open-channel (\w+)", text, re.MULTILINE)) == set(commands)
     for command in commands.values():
         for parameter in command.params:
@@ -173,9 +176,11 @@ def test_each_page_is_in_the_menu():
     config = load_config(str(ROOT / "mkdocs.yml"))
 
     def files(item: object) -> list[str]:
-        if isinstance(item, dict):
-            return [name for value in item.values() for name in files(value)]
-        return [name for part in item for name in files(part)] if isinstance(item, list) else [item]
+        if isinstance(item, str):
+            return [item]
+        assert isinstance(item, dict | list)
+        parts = item.values() if isinstance(item, dict) else item
+        return [name for part in parts for name in files(part)]
 
     said = files(config["nav"])
     assert sorted(said) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))

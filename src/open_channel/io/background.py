@@ -24,6 +24,7 @@ class _Background:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._orphans: list[asyncio.AbstractEventLoop | None] = []
+        fork.watch(self)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -33,7 +34,6 @@ class _Background:
                     target=self._loop.run_forever, name="open-channel", daemon=True
                 )
                 run.start()
-                fork.watch(self)
             return self._loop
 
     def forked(self) -> None:
@@ -41,6 +41,7 @@ class _Background:
         self._orphans.append(self._loop)
         self._lock = threading.Lock()
         self._loop = None
+        fork.watch(self)
 
 
 _background = _Background()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from open_channel.errors import DirectoryInsecure, NameInvalid, PathTooLong
 
-__all__ = ["ChannelFiles", "Resolved", "check_name", "resolve", "secure"]
+__all__ = ["ChannelFiles", "Resolved", "check_name", "remove_file", "resolve", "secure"]
 
 _VARIABLE = "OPEN_CHANNEL_DIR"
 _NAME_LIMIT = 4096  # bytes of UTF-8; the name stands in the lock file
@@ -86,6 +86,15 @@ def _insecurity(status: os.stat_result, parent: os.stat_result) -> str:
     if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
         return "its parent is writable by everybody and not sticky"
     return ""
+
+
+def remove_file(path: str) -> bool:
+    """Unlink a file that is ours to unlink; False when it is gone already, or cannot be."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
 
 
 def check_name(name: object) -> str:

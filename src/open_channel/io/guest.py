@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from open_channel.io.chance import chance
+from open_channel.io.directory import remove_file
 from open_channel.io.presence import is_present
 from open_channel.io.session_io import SessionIO
 from open_channel.protocol.backoff import Backoff
@@ -119,6 +120,7 @@ class Guest:
         if not self._host.fence_now():
             return
         if not is_present(self._host.files, self.member):
+            remove_file(self._host.files.presence(self.member.hex()))
             self.gone()
             return
         delay = backoff.next(chance())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from open_channel.errors import RemoteProtocolError
 from open_channel.io import fork
 from open_channel.io.credentials import Credentials, credentials
-from open_channel.io.directory import ChannelFiles
+from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.guest import Guest
 from open_channel.io.lockfile import LockFile, file_status
 from open_channel.io.member import Member
@@ -144,7 +144,7 @@ class Host:
         self._lock.write(encode_record(self.record))
         if previous is not None:
             # Its lock was free, so its hosting is over, and the file's name is its alone.
-            _unlink(self.files.path(previous.socket))
+            remove_file(self.files.path(previous.socket))
 
     def serve(self) -> None:
         """Begin to accept."""
@@ -329,7 +329,7 @@ class Host:
         if sock is not None:
             self.loop.remove_reader(sock)
             sock.close()
-            _unlink(self._path)  # this hosting's own: nobody else ever has this name
+            remove_file(self._path)  # this hosting's own: nobody else ever has this name
 
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
@@ -393,11 +393,6 @@ class _Arrival:
         _log.debug("%s: pid %d: %s", self._host.files.name, self._peer.pid, reason)
 
 
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
 def _remove_dead_socket(path: str) -> None:
     """Remove a socket file that nobody listens on, unless it is about to be listened on."""
     try:
@@ -407,6 +402,6 @@ def _remove_dead_socket(path: str) -> None:
             probe.setblocking(False)
             probe.connect(path)
     except ConnectionRefusedError:
-        _unlink(path)
+        remove_file(path)
     except OSError:
         return

@@ -7,11 +7,10 @@ whoever sees it under its own name sees it locked.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 
-from open_channel.io.directory import ChannelFiles
+from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.lockfile import LockFile, is_locked, read_file
 from open_channel.protocol.records import MemberRecord, decode_member, encode_record
 
@@ -46,8 +45,7 @@ class Presence:
         """The member leaves; again is harmless."""
         lock, self._lock = self._lock, None
         if lock is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(lock.path)
+            remove_file(lock.path)
             lock.release()
 
 
@@ -76,9 +74,7 @@ def remove_dead(files: ChannelFiles) -> int:
         path = files.path(entry)
         dead = entry.startswith(f"{files.key}.m.") and not is_locked(path)
         if dead or (entry.startswith(f"{files.key}.t.") and _is_leftover(path)):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-                removed += 1
+            removed += remove_file(path)
     return removed
 
 

@@ -99,6 +99,8 @@ class Wire(asyncio.BufferedProtocol):
             self._read_rest()
         self._closing = True
         self._transport = None
+        # Owner and wire know each other: without this, the buffer waits for the cyclic collector.
+        self.decoder = Decoder()
         self.owner.wire_lost(self._error or (str(exc) if exc else "the other side closed"))
 
     def _read_rest(self) -> None:
