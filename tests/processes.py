@@ -41,7 +41,7 @@ class Process:
     """One process, its events and its error output."""
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115: closed by end()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (end() closes it)
         self.popen = subprocess.Popen(
             arguments,
             stdin=subprocess.PIPE,

@@ -129,9 +129,10 @@ class Opening:
         for peer in (*peers, own.peer, socket.peer, client.peer):
             assert (peer.pid, peer.uid) == (os.getpid(), os.geteuid())
             assert re.fullmatch("[0-9a-f]{32}", peer.member)
-        # The host is connected to itself, so it knows its own id; the client's is another.
-        assert own.peer.member == peers[0].member == socket.peer.member
-        assert peers[1].member != peers[0].member
+        # The host is connected to itself, so it meets its own id; the client's is another.
+        assert own.peer == socket.peer == client.peer
+        assert own.peer in peers
+        assert peers[0].member != peers[1].member
 
     async def test_wait_connected_on_the_listener_side_returns_at_once(self, api: Api):
         async def listener(socket: Any) -> None:

@@ -20,7 +20,11 @@ from tests.processes import DEADLINE, Process, Processes, wait_for
 
 __all__ = ["MODES", "WebServer", "check_count", "host_pid", "run_program", "start"]
 
-_ENVIRONMENT = {"PYTHONUNBUFFERED": "1"}
+# Forking beside the library's thread is what one of the pages is about; Python 3.12 warns of it.
+_ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONWARNINGS": "ignore:This process:DeprecationWarning",
+}
 
 Mode = Callable[[Snippet, Path, Processes], None]
 
@@ -166,10 +170,12 @@ def check_count(server: WebServer) -> None:
     host = host_pid()
     assert str(host) in {pid for pid, _ in seen}
     os.kill(host, signal.SIGKILL)
-    wait_for(
-        lambda: ask() and seen[-1][0] != str(host) and host_pid() not in (0, host), "another hosts"
-    )
-    assert seen[-1][1] <= len(numbers)  # the count died with its host
+    wait_for(lambda: host_pid() not in (0, host), "another hosts")
+    before = len(seen)
+    # All of them, and the new one too: gunicorn forgets a SIGTERM to a worker that is starting.
+    wait_for(lambda: ask() and len({pid for pid, _ in seen[before:]}) > 1, "two workers answer")
+    assert str(host) not in {pid for pid, _ in seen[before:]}
+    assert seen[before][1] <= len(numbers)  # the count died with its host
     assert server.stop() == 0
 
 

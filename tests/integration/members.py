@@ -95,9 +95,11 @@ def files(directory: Path, name: str = "chat") -> ChannelFiles:
     return ChannelFiles.of(str(directory), name)
 
 
-def record(directory: Path, name: str = "chat") -> HostRecord | None:
-    """What the lock file of the listener service says."""
-    return decode_host(read_file(files(directory, name).lock("l"))[0])
+def record(directory: Path, name: str = "chat") -> HostRecord:
+    """What the lock file of the listener service says; it is half written now and then."""
+    lock = files(directory, name).lock("l")
+    result: HostRecord = wait_for(lambda: decode_host(read_file(lock)[0]), f"a record in {lock}")
+    return result
 
 
 def agree(members: Iterable[Member], timeout: float = DEADLINE) -> int:

@@ -40,6 +40,7 @@ def rename_directory(directory: Path) -> None:
     os.rename(directory, f"{directory}.old")
 
 
+NUMBERS = 600
 DELETIONS = [
     delete_lock,
     delete_socket,
@@ -52,7 +53,7 @@ DELETIONS = [
 def numbers_handled(members: list[Member], sender: Member) -> None:
     """Each number was handled, and twice only what was marked the second time."""
     events = [event for event in handled(members) if event["sender"] == sender.pid]
-    assert {int(event["handled"]) for event in events} == set(range(1, 1001))
+    assert {int(event["handled"]) for event in events} == set(range(1, NUMBERS + 1))
     unmarked = [event["handled"] for event in events if not event["redelivered"]]
     assert len(unmarked) == len(set(unmarked))
 
@@ -67,14 +68,14 @@ def test_files_deleted_under_a_live_host(
     for client in clients:
         client.connected(host.pid)
     sender = clients[2]
-    sender.do("stream", 1, 1000, 0.002)
+    sender.do("stream", 1, NUMBERS, 0.002)
     wait_for(lambda: len(sender.replies()) > 100, "the stream flows")
     delete(channel_dir)
     newcomer = start(processes)  # before the host has noticed
     newcomer.connected()
     wait_for(lambda: len(sender.replies()) > 200, "the stream flows")
     members = [host, *clients, newcomer]
-    sender.expect_replies(range(1, 1001))
+    sender.expect_replies(range(1, NUMBERS + 1))
     wait_for(lambda: len(present(channel_dir)) == 5 or delete is delete_presence, "all present")
     pid = agree(members)
     assert record(channel_dir).pid == pid

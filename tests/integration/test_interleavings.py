@@ -38,11 +38,8 @@ def works(members: list[Member]) -> None:
     for member in members:
         text = f"from {member.pid} to {host}"
         member.do("write", text)
-        event = member.wait(
-            lambda events, text=text: next((e for e in events if e.get("reply") == text), None),
-            "an answer",
-        )
-        assert event["host"] == host
+        member.expect_replies([text])
+        assert [e["host"] for e in member.events if e.get("reply") == text] == [host]
         assert member.errors() == ""
 
 

@@ -39,8 +39,8 @@ class Server:
         arguments = [sys.executable, "-m", *command]
         self.process = processes.adopt(Process(arguments, env=environment, cwd=ROOT))
 
-    def get(self, said: str = "") -> dict[str, Any] | None:
-        """One request; None when nobody answered."""
+    def get(self, said: str = "") -> dict[str, Any]:
+        """One request; nothing when nobody answered."""
         connection = Connection(self.path)
         try:
             connection.request("GET", f"/?{said}")
@@ -49,7 +49,7 @@ class Server:
             answer: dict[str, Any] = json.loads(response.read())
             return answer
         except OSError:
-            return None
+            return {}
         finally:
             connection.close()
 
@@ -65,8 +65,11 @@ class Server:
         wait_for(all_answered, f"answers of {count} workers, not only of {answers}: {self}")
         return answers
 
-    def agreed(self, count: int) -> tuple[int, set[int]]:
-        """Wait until all workers are connected to one host; return it, and them."""
+    def agreed(self, count: int, others: int = 0) -> tuple[int, set[int]]:
+        """Wait until all workers are connected to one host; return it, and them.
+
+        It has ``count`` clients then, and ``others`` that are no workers.
+        """
 
         def agree() -> tuple[int, set[int]] | None:
             answers = self.workers(count)
@@ -74,6 +77,8 @@ class Server:
             return (hosts.pop(), set(answers)) if len(hosts) == 1 and hosts != {0} else None
 
         result: tuple[int, set[int]] = wait_for(agree, f"one host: {self}")
+        known = f"{count + others} clients of {result[0]}"
+        wait_for(lambda: known in self.get("count").get("heard", ()), f"{known}: {self}")
         return result
 
     def heard_by_all(self, count: int, wanted: set[str]) -> dict[int, list[str]]:
@@ -131,17 +136,18 @@ def test_gunicorn_with_a_channel_connected_before_the_fork(
 ) -> None:
     server = gunicorn(channel_dir, processes)
     parent = server.process.pid
-    host, workers = server.agreed(3)
+    host, workers = server.agreed(3, others=1)
     assert host == parent  # it opened the channel first, and is unharmed
     assert parent not in workers
     assert present(channel_dir) == workers | {parent}  # each is a member of its own
     first = server.get("one")
     heard = server.heard_by_all(3, {f"{first['pid']} one"})
-    assert all(messages == [f"{first['pid']} one"] for messages in heard.values())
+    said = [[text for text in texts if "clients" not in text] for texts in heard.values()]
+    assert said == [[f"{first['pid']} one"]] * 3
 
     server.process.signal(signal.SIGHUP)  # a graceful restart: other workers, same parent
     wait_for(lambda: not workers & present(channel_dir), "the old workers have left")
-    host, restarted = server.agreed(3)
+    host, restarted = server.agreed(3, others=1)
     assert host == parent
     assert not workers & restarted
     second = server.get("two")
@@ -174,10 +180,10 @@ def test_gunicorn_with_a_channel_opened_before_the_fork(
 
 def test_gunicorn_when_a_worker_is_killed(channel_dir: Path, processes: Processes) -> None:
     server = gunicorn(channel_dir, processes)
-    _, workers = server.agreed(3)
+    _, workers = server.agreed(3, others=1)
     os.kill(min(workers), signal.SIGKILL)
     wait_for(lambda: min(workers) not in present(channel_dir), "its presence is over")
-    host, others = server.agreed(3)
+    host, others = server.agreed(3, others=1)
     assert host == server.process.pid
     assert len(workers & others) == 2
     answer = server.get("after")
@@ -197,9 +203,9 @@ def test_uvicorn_when_the_hosting_worker_is_killed(channel_dir: Path, processes:
         client.connected(host)
         client.do("stream", 1, 300, 0.003)
         os.kill(host, signal.SIGKILL)
-        wait_for(lambda epoch=epoch: record(channel_dir, "web").epoch == epoch, "a takeover")
         survivors = workers - {host}
-        host, workers = server.agreed(4)
+        host, workers = server.agreed(4, others=1)
+        assert record(channel_dir, "web").epoch == epoch
         assert survivors < workers
         answer = server.get(f"epoch-{epoch}")
         server.heard_by_all(4, {f"{answer['pid']} epoch-{epoch}"})

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def silent_host(directory: Path, name: str = "chat", said: str = "") -> Iterator
         "since": time.time(),
         "heartbeat": 0.2,
     }
-    known = {field: fields[field] for field in HostRecord._fields}
+    known: dict[str, Any] = {field: fields[field] for field in HostRecord._fields}
     with (
         open(found.lock("l"), "wb") as lock,
         socket.socket(socket.AF_UNIX) as listening,

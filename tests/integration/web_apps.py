@@ -18,6 +18,13 @@ import open_channel.sync as blocking
 
 heard: list[str] = []
 
+COUNT = b"count"  # a message that is not passed on, but answered with the number of clients
+
+
+def as_message(said: str) -> bytes:
+    """What is written for a request's query string."""
+    return COUNT if said == COUNT.decode() else f"{os.getpid()} {said}".encode()
+
 
 def state(peer: open_channel.Peer | None, connected: bool) -> dict[str, Any]:
     return {
@@ -38,12 +45,16 @@ def broadcast(socket: blocking.ChannelSocket) -> None:
         clients.add(socket)
     for message in socket:
         with lock:
+            if message == COUNT:
+                socket.write(b"%d clients of %d" % (len(clients), os.getpid()))
+                continue
             for client in clients:
                 client.write(message)
     with lock:
         clients.discard(socket)
 
 
+channel: blocking.Channel
 at_import = os.environ.get("AT_IMPORT")
 if at_import:  # under gunicorn --preload: in the parent, before it forks
     channel = blocking.open_channel("web", broadcast)
@@ -63,7 +74,7 @@ def listen() -> None:
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     if said := environ["QUERY_STRING"]:
-        channel.connect().write(f"{os.getpid()} {said}".encode())
+        channel.connect().write(as_message(said))
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(state(channel.peer, channel.connected)).encode()]
 
@@ -77,6 +88,9 @@ async def pass_on(socket: open_channel.ChannelSocket) -> None:
     sockets.add(socket)
     try:
         async for message in socket:
+            if message == COUNT:
+                socket.write(b"%d clients of %d" % (len(sockets), os.getpid()))
+                continue
             for other in sockets:
                 if not other.closed:
                     other.write(message)
@@ -111,7 +125,7 @@ class Asgi:
             await self.lifespan(receive, send)
             return
         if said := scope["query_string"].decode():
-            self.channel.connect().write(f"{os.getpid()} {said}".encode())
+            self.channel.connect().write(as_message(said))
         body = json.dumps(state(self.channel.peer, self.channel.connected)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,7 @@ async def test_a_foreign_host_is_not_talked_to(channel_dir: Path, processes: Pro
     name = found.socket("l", 7)
     impostor = processes("-c", IMPOSTOR, found.path(name), NOBODY)
     impostor.expect("listens")
-    known: dict[str, object] = {
+    known: dict[str, Any] = {
         "name": "chat",
         "service": "listener",
         "hosting": 7,
@@ -104,7 +105,7 @@ async def test_a_foreign_host_is_not_talked_to(channel_dir: Path, processes: Pro
         "since": 1.0,
         "heartbeat": 1.0,
     }
-    content = encode_record(HostRecord(**{f: known[f] for f in HostRecord._fields}))  # type: ignore[arg-type]
+    content = encode_record(HostRecord(**{f: known[f] for f in HostRecord._fields}))
     Path(found.lock("l")).write_bytes(content)
     channel = open_channel("chat", limits=Limits())
     with pytest.raises(ForeignUser) as caught:

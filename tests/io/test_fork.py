@@ -86,9 +86,11 @@ def test_no_descriptor_is_left_in_the_child(tmp_path: Path) -> None:
     lock = LockFile.acquire(path)
     assert lock is not None
     pulse = Pulse(path, 10.0)
-    assert in_child(lambda: set(os.listdir("/proc/self/fd")) == before)
-    pulse.stop()
-    lock.release()
+    try:
+        assert in_child(lambda: set(os.listdir("/proc/self/fd")) <= before)
+    finally:
+        pulse.stop()
+        lock.release()
 
 
 def test_a_reused_number_is_not_closed_later(tmp_path: Path) -> None:

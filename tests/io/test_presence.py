@@ -62,10 +62,11 @@ def test_the_oldest_first(files: ChannelFiles) -> None:
 def test_the_dead_are_removed_and_the_living_are_not(
     channel_dir: Path, files: ChannelFiles, processes: Processes
 ) -> None:
-    living, stopped, dead = start(processes), start(processes), start(processes)
-    for process in (living, stopped, dead):
-        process.connected()
-    dead.stop()
+    stopped = start(processes)  # the host: or it would tidy up itself
+    stopped.connected(stopped.pid)
+    living, dead = start(processes, listens=False), start(processes, listens=False)
+    living.connected(stopped.pid)
+    dead.connected(stopped.pid)
     stopped.stop()
     dead.kill()
     assert {record.pid for record in list_members(files)} == {living.pid, stopped.pid}

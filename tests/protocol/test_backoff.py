@@ -1,4 +1,4 @@
-"""Backoff: quick at first, doubling to a cap, spread by chance, begun anew after success."""
+"""Backoff: quick at first, growing by half to a cap, spread by chance, begun anew after success."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def test_the_first_delay_is_a_fraction_of_a_millisecond():
     assert Backoff().next(EVEN) == pytest.approx(0.0002)
 
 
-def test_delays_double_up_to_the_cap():
-    backoff = Backoff(first=1.0, cap=5.0)
-    assert [backoff.next(EVEN) for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+def test_delays_grow_by_half_up_to_the_cap():
+    backoff = Backoff(first=1.0, cap=3.0)
+    assert [backoff.next(EVEN) for _ in range(5)] == [1.0, 1.5, 2.25, 3.0, 3.0]
 
 
 def test_the_default_cap_is_a_tenth_of_a_second():
@@ -33,4 +33,4 @@ def test_after_a_reset_it_begins_anew():
     for _ in range(3):
         backoff.next(EVEN)
     backoff.reset()
-    assert [backoff.next(EVEN) for _ in range(2)] == [1.0, 2.0]
+    assert [backoff.next(EVEN) for _ in range(2)] == [1.0, 1.5]

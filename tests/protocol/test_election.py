@@ -119,9 +119,9 @@ def delays(candidate: Candidate, count: int) -> list[float]:
     return [action.delay for action in actions if isinstance(action, Wait)]
 
 
-def test_waits_double_up_to_a_tenth_of_a_second(candidate):
-    waits = delays(candidate, 15)
-    assert waits[:4] == pytest.approx([0.0002, 0.0004, 0.0008, 0.0016])
+def test_waits_grow_by_half_up_to_a_tenth_of_a_second(candidate):
+    waits = delays(candidate, 20)
+    assert waits[:4] == pytest.approx([0.0002, 0.0003, 0.00045, 0.000675])
     assert waits[-1] == pytest.approx(0.1)
 
 
@@ -153,14 +153,14 @@ def test_a_host_whose_connection_lived_is_dialled_again_at_once(candidate):
 
 def test_a_host_that_drops_every_connection_is_dialled_with_growing_delays(candidate):
     waits = []
-    for _ in range(12):
+    for _ in range(20):
         assert candidate.look(HOSTED) == Dial(FIRST)
         candidate.election.connected()
         candidate.election.lost(FIRST, lived=0.01)
         waits.append(candidate.look(HOSTED))
     delays = [wait.delay for wait in waits if isinstance(wait, Wait)]
-    assert len(delays) == 12
-    assert delays[:3] == pytest.approx([0.0002, 0.0004, 0.0008])
+    assert len(delays) == 20
+    assert delays[:3] == pytest.approx([0.0002, 0.0003, 0.00045])
     assert delays[-1] == pytest.approx(0.1)
 
 

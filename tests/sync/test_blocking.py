@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import open_channel
-from open_channel import ChannelClosed, Limits, WaitTimeout
+from open_channel import ChannelClosed, Limits, MessageTooLarge, WaitTimeout
 from open_channel.sync import Channel, ChannelSocket
 from tests.processes import wait_for
 
@@ -172,6 +172,18 @@ def test_what_the_outbox_could_not_hold_is_not_lost_silently(opened: Opened):
             socket.write(b"%d " % number + bytes(10_000), DEADLINE)
         reading.result(DEADLINE)
     assert [int(answer.split(b" ")[0]) for answer in answers] == list(range(200))
+
+
+def test_a_message_too_large_for_the_host_is_told_however_early_it_was_written(opened: Opened):
+    def talk() -> None:
+        socket = opened("early").connect()
+        socket.write(bytes(1001))
+        socket.read(5)
+
+    opened("early", echo, limits=Limits(max_message=1000)).connect().wait_connected()
+    for _ in range(20):  # before, while and after the host says what it takes
+        with pytest.raises(MessageTooLarge):
+            talk()
 
 
 # --- threads --------------------------------------------------------------------------------------

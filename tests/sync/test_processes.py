@@ -362,3 +362,83 @@ def test_the_children_of_multiprocessing_speak_for_themselves(opened: Opened, ru
     ]
     assert sorted(map(int, by_children)) == list(range(30))
     assert record.received[program.pid] == [b"parent"]
+
+
+def test_children_forked_under_load_do_not_inherit_a_lock(opened: Opened, run: Programs):
+    record = Record()
+    opened("locks", record).connect()
+    program = run(
+        """
+        import faulthandler, os, sys, threading
+        from open_channel.sync import open_channel
+
+        sys.setswitchinterval(1e-6)
+        channel = open_channel("locks")
+        socket = channel.connect()
+        stop = threading.Event()
+
+        def write():
+            while not stop.is_set():
+                socket.write(b"parent")
+
+        def read():
+            for _ in socket:
+                pass
+
+        threads = [threading.Thread(target=work) for work in (write, write, read)]
+        for thread in threads:
+            thread.start()
+        for number in range(20):
+            child = os.fork()
+            if not child:
+                faulthandler.dump_traceback_later(10, exit=True)
+                socket.write(b"%d" % number)
+                assert socket.read(10) == b"%d" % number
+                socket.close()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        stop.set()
+        socket.destroy()
+        for thread in threads:
+            thread.join()
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    by_children = [
+        messages
+        for pid, messages in record.received.items()
+        if pid not in {program.pid, os.getpid()}
+    ]
+    assert sorted(by_children) == sorted([b"%d" % number] for number in range(20))
+
+
+def test_a_listener_may_fork(opened: Opened, run: Programs):
+    record = Record()
+    opened("forks", record).connect()
+    program = run(
+        """
+        import os
+        from open_channel.sync import open_channel
+
+        other = open_channel("forks").connect()
+
+        def listener(socket):
+            for message in socket:
+                child = os.fork()
+                if not child:
+                    other.write(message)
+                    assert other.read(10) == message
+                    os._exit(0)
+                socket.write(b"%d" % os.waitpid(child, 0)[1])
+
+        socket = open_channel("own", listener).connect()
+        for number in range(3):
+            socket.write(b"%d" % number)
+            assert socket.read(10) == b"0"
+        socket.close()
+        """
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""
+    written = [message for messages in record.received.values() for message in messages]
+    assert sorted(written) == [b"0", b"1", b"2"]

@@ -7,7 +7,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
-from open_channel.channel.client import CLOSED_HERE, Client
+from open_channel.channel.client import Client
+from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.listener import Listener
 from open_channel.errors import ChannelClosed, ChannelForked
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure

@@ -11,7 +11,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from open_channel.channel.conversation import Peer
+from open_channel.channel.conversation import CLOSED_HERE, Peer
 from open_channel.channel.listener import SERVICE, Listener, ListenerHost
 from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import ChannelClosed, ChannelError, ChannelForked
@@ -23,12 +23,9 @@ if TYPE_CHECKING:
     from open_channel.io.member import Member
     from open_channel.protocol.control import Welcome
 
-__all__ = ["CLOSED_HERE", "Client"]
+__all__ = ["Client"]
 
 _log = logging.getLogger("open_channel")
-
-CLOSED_HERE = "closed by this side"
-"""The reason of a ChannelClosed that nobody else has caused."""
 
 
 class Client:
@@ -96,11 +93,11 @@ class Client:
             await future
         self.check_open()
 
-    def shut(self, reason: str) -> None:
+    def shut(self, error: ChannelError) -> None:
         """See ``SocketOwner``."""
         if isinstance(self._error, ChannelForked):
             return  # the link is the parent's
-        self._finish(ChannelClosed(name=self.name, reason=reason))
+        self._finish(error)
         self._link.close()
 
     def _finish(self, error: ChannelError) -> None:

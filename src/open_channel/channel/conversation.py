@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from open_channel.channel.interfaces import ConversationOwner
     from open_channel.io.session_io import SessionIO
 
-__all__ = ["Conversation", "Peer", "as_bytes"]
+__all__ = ["CLOSED_HERE", "Conversation", "Peer", "as_bytes"]
+
+CLOSED_HERE = "closed by this side"
+"""The reason of a ChannelClosed that nobody else has caused."""
 
 _WRITING = SendState.WRITING
 
@@ -142,7 +145,7 @@ class Conversation:
         if self._error is not None:
             raise self._error
         if self._outbox.state is not _WRITING:
-            raise ChannelClosed(name=self._owner.name, reason="closed by this side")
+            raise ChannelClosed(name=self._owner.name, reason=CLOSED_HERE)
 
     def flush_soon(self) -> None:
         """Let what was taken be acknowledged when this turn of the loop ends."""
@@ -166,6 +169,10 @@ class Conversation:
             if self._error is not None and not isinstance(self._error, ChannelClosed):
                 raise self._error
         return None
+
+    def shut(self, error: ChannelError) -> None:
+        """Close at once; every use from now on raises ``error``."""
+        self._owner.shut(error)
 
     def fail(self, error: ChannelError) -> None:
         """No more: every use from now on raises ``error``; reading goes on to the end."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from open_channel.channel.conversation import Peer
+    from open_channel.errors import ChannelError
 
 __all__ = ["ConversationOwner", "SocketOwner"]
 
@@ -23,15 +24,15 @@ class ConversationOwner(Protocol):
         """The other end; None while there is none."""
         ...
 
+    def shut(self, error: ChannelError) -> None:
+        """Close at once; ``error`` is what every use raises from now on."""
+
 
 class SocketOwner(ConversationOwner, Protocol):
     """The channel on the client's side, the listener service on the host's."""
 
     async def wait_connected(self) -> None:
         """See ``ChannelSocket``."""
-
-    def shut(self, reason: str) -> None:
-        """Close at once."""
 
     async def wait_closed(self) -> None:
         """Wait for what closing entails."""

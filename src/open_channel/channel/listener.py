@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from open_channel.channel.conversation import Peer
 from open_channel.channel.socket import ChannelSocket
-from open_channel.errors import ChannelClosed
+from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.io.host import Host
 from open_channel.io.lockfile import LockFile
 
@@ -70,14 +70,14 @@ class ListenerHost:
                 return
             await result
         except asyncio.CancelledError:
-            client.shut("its listener was cancelled", done=False)
+            client.shut(client.closed_because("its listener was cancelled"), done=False)
             raise
         except ChannelClosed as error:
             if not client.over:
                 self._failed(client, error)
         except Exception as error:  # whatever a user's listener raises
             self._failed(client, error)
-        client.shut("its listener has returned")
+        client.shut(client.closed_because("its listener has returned"))
 
     def _failed(self, client: _Client, error: Exception) -> None:
         name, pid = self._member.files.name, client.peer.pid
@@ -108,12 +108,16 @@ class _Client:
 
     def _over(self) -> None:
         self.over = True
-        self.socket.fail(ChannelClosed(name=self.name, reason="the client has gone"))
+        self.socket.fail(self.closed_because("the client has gone"))
+
+    def closed_because(self, reason: str) -> ChannelClosed:
+        """What the listener's socket raises from then on."""
+        return ChannelClosed(name=self.name, reason=reason)
 
     async def wait_connected(self) -> None:
         """See ``SocketOwner``."""
 
-    def shut(self, reason: str, *, done: bool = True) -> None:
+    def shut(self, error: ChannelError, *, done: bool = True) -> None:
         """See ``SocketOwner``: end our stream; the client reads it and leaves.
 
         ``done`` says that what the listener has in hand is done.
@@ -125,7 +129,7 @@ class _Client:
             inbox.end_waits = 0
             inbox.messages.clear()
             self._guest.finish()
-            self.socket.fail(ChannelClosed(name=self.name, reason=reason))
+            self.socket.fail(error)
 
     async def wait_closed(self) -> None:
         """See ``SocketOwner``."""

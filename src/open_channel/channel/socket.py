@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from open_channel.channel.conversation import Conversation
+from open_channel.channel.conversation import CLOSED_HERE, Conversation
 from open_channel.channel.waiter import Waiter
+from open_channel.errors import ChannelClosed
 from open_channel.protocol.states import SendState, SessionState
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class ChannelSocket(Conversation):
         except TimeoutError:
             pass
         finally:
-            self._socket_owner.shut("closed by this side")
+            self.shut(ChannelClosed(name=self.name, reason=CLOSED_HERE))
         await self._socket_owner.wait_closed()
 
     async def _flush(self) -> None:
@@ -154,7 +155,7 @@ class ChannelSocket(Conversation):
 
         What was not yet acknowledged may be lost.
         """
-        self._socket_owner.shut("destroyed by this side")
+        self.shut(ChannelClosed(name=self.name, reason="destroyed by this side"))
 
     async def __aenter__(self) -> ChannelSocket:
         """Wait until there is a connection."""

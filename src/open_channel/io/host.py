@@ -110,15 +110,14 @@ class Host:
         try:
             host.bind()
             host.publish()
-            in_place = lock.put_in_place()
-        except OSError as error:
+            if not lock.put_in_place():
+                host.step_down("another has deposed the hung host")
+                return None
+            host.serve()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
             _log.error("%s: cannot host: %s", member.files.name, error)
             host.step_down(f"cannot host: {error}")
             return None
-        if not in_place:
-            host.step_down("another has deposed the hung host")
-            return None
-        host.serve()
         _log.info("%s: elected, pid %d, epoch %d", member.files.name, record.pid, epoch)
         return host
 
@@ -295,6 +294,8 @@ class Host:
         for guest in guests:
             guest.stop()
         await self._service.finish()
+        if not self.hosting:
+            return  # deposed meanwhile
         for guest in guests:
             guest.io.flush()
         self._release()
@@ -316,15 +317,15 @@ class Host:
     def _release(self) -> None:
         self.hosting = False
         fork.unwatch(self)
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._pulse is not None:
+            self._pulse.stop()
         self._lock.release()
         for arrival in list(self._arrivals):
             arrival.abort("no longer the host")
 
     def _stop_listening(self) -> None:
-        if self._tick is not None:
-            self._tick.cancel()
-        if self._pulse is not None:
-            self._pulse.stop()
         sock, self._listening = self._listening, None
         if sock is not None:
             self.loop.remove_reader(sock)

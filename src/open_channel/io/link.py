@@ -2,7 +2,7 @@
 
 It finds the host, hosts itself where there is none (and this member can), shakes hands, watches
 the host, and begins again when the connection is lost. All retrying of the library happens in the
-loop of ``Link.run()``; what to do next is the election's decision (``protocol.election``).
+loop of ``Link._run()``; what to do next is the election's decision (``protocol.election``).
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class Link:
         self._counter = 0
         self._last = "nothing was tried yet"
         self._dialer: Dialer | None = None
-        self._lost: asyncio.Future[str] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -90,14 +89,13 @@ class Link:
                 await self._advance()
         except ChannelError as error:
             self._end(error)
-        except OSError as error:
-            _log.exception("%s: cannot go on", self._files.name)
-            failure = ChannelError(reason=f"channel {self._files.name!r}: {error}")
-            failure.__cause__ = error
-            self._end(failure)
 
     async def _advance(self) -> None:
-        view, lock = self._look()
+        try:
+            view, lock = self._look()
+        except OSError as error:  # out of descriptors, say: it may pass
+            await self._wait(f"the lock file cannot be opened: {error}")
+            return
         action = self._election.decide(view, self._loop.time(), chance())
         match action:
             case Host(epoch):
@@ -139,22 +137,33 @@ class Link:
 
     async def _start_hosting(self, lock: LockFile, epoch: int) -> None:
         assert self._host is not None
-        if not self._host.start(lock, epoch):
-            self._last = "this process won the election and could not host: see the log"
-            await asyncio.sleep(self._backoff.next(chance()))
-            return
-        self._backoff.reset()
+        if self._host.start(lock, epoch):
+            self._backoff.reset()
+        else:
+            await self._wait("this process was elected and could not host")
+
+    async def _wait(self, reason: str) -> None:
+        self._last = reason
+        await asyncio.sleep(self._backoff.next(chance()))
 
     async def _depose(self, file: tuple[int, int], epoch: int) -> None:
         path = self._files.lock(self._service[0])
-        lock = LockFile.create(self._files.temporary(), path, over=file)
+        try:
+            lock = LockFile.create(self._files.temporary(), path, over=file)
+        except OSError as error:
+            await self._wait(f"the hung host cannot be deposed: {error}")
+            return
         _log.info("%s: its host shows no sign of life and is deposed", self._files.name)
         await self._start_hosting(lock, epoch)
 
     # --- a connection ----------------------------------------------------------------------
 
     async def _dial(self, record: HostRecord) -> None:
-        self._member.presence.assure()
+        try:
+            self._member.presence.assure()
+        except OSError as error:
+            await self._wait(f"the presence file cannot be made: {error}")
+            return
         self._counter += 1
         dialer = self._dialer = Dialer(self._member, self.io, self._service, self._counter, record)
         limits = self._member.limits
@@ -175,7 +184,8 @@ class Link:
             self._election.lost(record, self._loop.time() - since)
         finally:
             self._disarm()
-            dialer.abort("the link moves on")
+            if not self.ended:  # else it says goodbye
+                dialer.abort("the link moves on")
         if not self.ended:
             _log.info("%s: lost the host, pid %d: %s", self._files.name, welcome.pid, reason)
             self._owner.link_lost(reason)

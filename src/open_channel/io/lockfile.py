@@ -18,7 +18,8 @@ from open_channel.io import fork
 __all__ = ["LockFile", "file_status", "is_locked", "read_file"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_READ = 16 * 1024
+_READ = 64 * 1024  # a name of the longest, escaped, takes 24 KiB
+_BLOCK = 4096
 
 # At a process's death the kernel closes its highest descriptors first. With the lock above the
 # sockets, it is free when the others read the end of their connections: of 200 killed holders
@@ -93,9 +94,14 @@ class LockFile:
         return os.pread(self._fd, _READ, 0)
 
     def write(self, content: bytes) -> None:
-        """Replace the content; a reader finds the old, none, or the new."""
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, content, 0)
+        """Replace the content, which is a line; a reader finds the old, the new, or no line at all.
+
+        It is padded to whole blocks and written in place, so that a file that was once written
+        can be written again when the disk is full.
+        """
+        size = -(-len(content) // _BLOCK) * _BLOCK
+        os.pwrite(self._fd, content[:-1].ljust(size - 1) + b"\n", 0)
+        os.ftruncate(self._fd, size)
 
     def release(self) -> None:
         """Let go of the lock; again is harmless. The file stays: no path is ever unlinked that

@@ -130,6 +130,7 @@ def decode_welcome(frame: Frame) -> Welcome:
 def decode_refusal(frame: Frame) -> Refusal:
     """Raises RemoteProtocolError when it is not a Refusal of this version."""
     _check(frame, _REFUSAL)
+    code: int
     code, ours, theirs = _REFUSAL.unpack_from(frame.payload)
     known = REFUSED_FOR[code] if code < len(REFUSED_FOR) else REFUSED_FOR[0]
     reason = bytes(frame.payload[_REFUSAL.size :]).decode(errors="replace")

@@ -58,13 +58,13 @@ def _fields(content: bytes, types: dict[str, type]) -> dict[str, Any] | None:
     if not content.endswith(b"\n"):
         return None
     try:
-        fields = json.loads(content)
+        found: Any = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(fields, dict):
+    if not isinstance(found, dict):
         return None
-    known = {name: fields.get(name) for name in types}
-    return known if all(type(known[name]) is kind for name, kind in types.items()) else None
+    fields: dict[str, Any] = {name: found.get(name) for name in types}
+    return fields if all(type(fields[name]) is kind for name, kind in types.items()) else None
 
 
 _HOST = {

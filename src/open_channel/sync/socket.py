@@ -82,6 +82,7 @@ class ChannelSocket:
     def _move(self) -> None:
         """Move what was written into the outbox, and let what was read be acknowledged."""
         socket = self._socket
+        failure: ChannelError | None = None
         with self._lock:
             self._told = False
             try:
@@ -90,11 +91,12 @@ class ChannelSocket:
                     self._queued -= len(self._queue.popleft()) + OVERHEAD
             except OutboxFull:
                 pass  # the rest stays in the queue until something is acknowledged
-            except ChannelError as error:  # what the next use in a thread will raise
-                socket.fail(error)
+            except ChannelError as error:
+                failure = error
                 self._queue.clear()
                 self._queued = 0
-                self._changed.notify_all()
+        if failure is not None:
+            socket.shut(failure)  # every use in a thread raises it from now on
         socket.flush_soon()
 
     def _tell(self) -> None:
