@@ -7,7 +7,7 @@ none: whatever is half written, of another shape or of other types is no record.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from open_channel.protocol.limits import LONGEST_HEARTBEAT
 
@@ -63,7 +63,7 @@ def _fields(content: bytes, types: dict[str, type]) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict):
         return None
-    fields: dict[str, Any] = {name: found.get(name) for name in types}
+    fields = {name: cast("dict[str, Any]", found).get(name) for name in types}
     return fields if all(type(fields[name]) is kind for name, kind in types.items()) else None
 
 

@@ -147,7 +147,7 @@ class Channel:
             return
         if self._socket is not None:
             self._socket.close(timeout)
-        portal.run(self._inner.close(timeout), None, "")
+        portal.run(self._inner.close(timeout), timeout + portal.LEAVING, "the end of the channel")
 
 
 def _in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any, None]]:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["call", "run"]
+__all__ = ["LEAVING", "call", "run"]
+
+LEAVING = 10.0
+"""Seconds beyond its own timeout that closing may take: a hosting is handed over in less."""
 
 _Result = TypeVar("_Result")
 

@@ -222,7 +222,7 @@ class ChannelSocket:
             self._move()
             await socket.close(timeout)
 
-        portal.run(close(), None, "")
+        portal.run(close(), timeout + portal.LEAVING, "the end of the channel")
 
     def destroy(self) -> None:
         """Close the socket at once, and on the client's side the channel; again is harmless."""
