@@ -87,7 +87,7 @@ def test_no_descriptor_is_left_in_the_child(tmp_path: Path) -> None:
     assert lock is not None
     pulse = Pulse(path, 10.0)
     try:
-        assert in_child(lambda: set(os.listdir("/proc/self/fd")) <= before)
+        assert in_child(lambda: not print({f: os.readlink(f"/proc/self/fd/{f}") for f in set(os.listdir("/proc/self/fd")) - before}, flush=True) and set(os.listdir("/proc/self/fd")) <= before)
     finally:
         pulse.stop()
         lock.release()

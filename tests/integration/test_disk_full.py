@@ -1,0 +1,69 @@
+"""A full disk: nothing on disk is needed once a channel is open, not even to take it over."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from open_channel import ChannelSocket, open_channel
+from tests.processes import Processes
+
+HOST = """
+import asyncio, sys
+from open_channel import open_channel
+
+async def listener(socket):
+    async for message in socket:
+        socket.write(b"first host: " + message)
+
+async def main():
+    await open_channel("full", listener, directory=sys.argv[1]).connect().wait_connected()
+    print('{"ready": true}', flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def small_disk(channel_dir: Path) -> Iterator[Path]:
+    """A file system of 64 KiB; needs the right to mount one."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(channel_dir)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no right to mount a file system here")
+    yield channel_dir
+    subprocess.run(["umount", str(channel_dir)], check=True)
+
+
+def fill(disk: Path) -> None:
+    with open(disk / "fill", "wb", 0) as file:
+        for _ in range(100):
+            try:
+                file.write(bytes(4096))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                return
+    raise AssertionError("the disk never was full")
+
+
+async def test_a_takeover_needs_no_room_on_the_disk(small_disk: Path, processes: Processes):
+    async def listener(socket: ChannelSocket) -> None:
+        async for message in socket:
+            socket.write(b"second host: " + message)
+
+    directory = small_disk / "c"
+    host = processes("-c", HOST, directory)
+    host.expect("ready")
+    channel = open_channel("full", listener, directory=directory)
+    socket = channel.connect()
+    socket.write(b"before")
+    assert await socket.read() == b"first host: before"
+    fill(small_disk)
+    host.kill()
+    socket.write(b"after")
+    assert await socket.read() == b"second host: after"
+    await channel.close()
