@@ -113,6 +113,10 @@ class Process:
         self.popen.kill()
         self.popen.wait(DEADLINE)
 
+    def join(self) -> None:
+        """Wait until all that an ended process has written is read."""
+        self._reader.join(DEADLINE)
+
     def end(self) -> None:
         """End the whole group, stopped or not."""
         with contextlib.suppress(ProcessLookupError):

@@ -16,7 +16,7 @@ from open_channel.io.lockfile import read_file
 from open_channel.protocol.records import HostRecord, decode_host
 from tests.processes import DEADLINE, Process, Processes, wait_for
 
-__all__ = ["QUICK", "Member", "agree", "files", "handled", "record", "start"]
+__all__ = ["QUICK", "Member", "agree", "all_handled", "files", "handled", "record", "start"]
 
 SCRIPT = Path(__file__).with_name("member_script.py")
 QUICK = {"heartbeat": 0.2, "timeout": 0.6}  # limits that let a test see a hung host soon
@@ -117,8 +117,19 @@ def agree(members: Iterable[Member], timeout: float = DEADLINE) -> int:
 
 
 def handled(members: Iterable[Process], text: str = "") -> list[dict[str, Any]]:
-    """What the listeners of these members have handled, in order of time."""
+    """What the listeners of these members are known to have handled, in order of time."""
     events = [e for m in members for e in list(m.events) if "handled" in e]
     return sorted(
         (e for e in events if not text or e["handled"] == text), key=lambda event: event["at"]
     )
+
+
+def all_handled(members: Iterable[Member], text: str = "") -> list[dict[str, Any]]:
+    """What they have handled by now: an answer may be here before the news of its handling."""
+    members = list(members)
+    for member in members:
+        if member.popen.poll() is None:
+            member.state()
+        else:
+            member.join()
+    return handled(members, text)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.members import Member, agree, files, handled, record, start
+from tests.integration.members import Member, agree, all_handled, files, handled, record, start
 from tests.processes import Processes, wait_for
 
 CROWD = 100
@@ -122,7 +122,7 @@ def test_the_host_leaves_in_order(channel_dir: Path, processes: Processes) -> No
     assert agree(members.values()) != host
     assert record(channel_dir).epoch == 2
     # It told all it had handled: nothing had to be handled again.
-    events = handled([leaving, *members.values()])
+    events = all_handled([leaving, *members.values()])
     assert sorted(int(event["handled"]) for event in events) == list(range(1, 301))
     assert entries(channel_dir, "l.") == [record(channel_dir).socket]
     assert leaving.errors() == ""
@@ -142,8 +142,8 @@ def test_a_host_that_leaves_finishes_what_it_has_in_hand(
     client.do("write", "behind it")
     client.connected(client.pid)
     client.expect_replies(["slow one", "behind it"])
-    assert len(handled([leaving, client], "slow one")) == 1
-    assert len(handled([leaving, client], "behind it")) == 1
+    assert len(all_handled([leaving, client], "slow one")) == 1
+    assert len(all_handled([leaving, client], "behind it")) == 1
 
 
 def test_the_last_one_leaves_and_another_begins(channel_dir: Path, processes: Processes) -> None:

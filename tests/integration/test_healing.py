@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.members import Member, agree, files, handled, record, start
+from tests.integration.members import Member, agree, all_handled, files, record, start
 from tests.processes import Processes, wait_for
 
 
@@ -52,7 +52,7 @@ DELETIONS = [
 
 def numbers_handled(members: list[Member], sender: Member) -> None:
     """Each number was handled, and twice only what was marked the second time."""
-    events = [event for event in handled(members) if event["sender"] == sender.pid]
+    events = [event for event in all_handled(members) if event["sender"] == sender.pid]
     assert {int(event["handled"]) for event in events} == set(range(1, NUMBERS + 1))
     unmarked = [event["handled"] for event in events if not event["redelivered"]]
     assert len(unmarked) == len(set(unmarked))

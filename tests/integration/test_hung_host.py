@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.members import QUICK, Member, agree, handled, record, start
+from tests.integration.members import QUICK, Member, agree, all_handled, record, start
 from tests.processes import Processes, wait_for
 
 
@@ -52,9 +52,9 @@ def test_a_stopped_host_is_replaced_and_steps_down_when_it_wakes(
     for member in (host, client, other):
         member.do("write", f"after {member.pid}")
         member.expect_replies([f"after {member.pid}"])
-        (event,) = handled([host, client, other], f"after {member.pid}")
+        (event,) = all_handled([host, client, other], f"after {member.pid}")
         assert event["pid"] == successor
-    events = handled([client, other])
+    events = all_handled([client, other])
     assert sorted(e["handled"] for e in events if e["handled"].startswith("mean")) == sorted(texts)
     quiet(host, client, other)
 
@@ -77,7 +77,7 @@ def test_a_stream_loses_nothing_when_hosts_are_stopped(
     other.expect_replies(range(5001, 7001))
     agree(members.values())
     for sender, numbers in ((client, range(1, 2001)), (other, range(5001, 7001))):
-        events = [e for e in handled(members.values()) if e["sender"] == sender.pid]
+        events = [e for e in all_handled(members.values()) if e["sender"] == sender.pid]
         check_stream([e for e in events if not e["redelivered"]], events, list(numbers))
     quiet(host, client, other)
 
@@ -136,7 +136,7 @@ def test_a_host_with_a_blocked_loop_is_not_deposed(channel_dir: Path, processes:
     assert agree(members) == host.pid
     assert record(channel_dir).epoch == 1
     assert not [event for member in members for event in member.events if "lost" in event]
-    events = handled(members)
+    events = all_handled(members)
     assert [e["handled"] for e in events if e["sender"] == client.pid] == texts
     assert len(events) == len(texts) + 1
     quiet(*members)
@@ -154,7 +154,7 @@ def test_a_host_whose_interpreter_is_held_is_replaced(
     assert record(channel_dir).epoch == 2
     host.expect("blocked")
     assert agree([host, client, other]) in (client.pid, other.pid)
-    (event,) = handled([host, client, other], "meanwhile")
+    (event,) = all_handled([host, client, other], "meanwhile")
     assert event["pid"] == record(channel_dir).pid
     quiet(host, client, other)
 
@@ -187,5 +187,5 @@ def test_without_a_successor_the_clients_wait_for_the_stopped_host(
     host.cont()
     assert client.connected(host.pid, after=seen)["resumed"] is True
     client.expect_replies(range(100))
-    assert [event["handled"] for event in handled([host])] == [str(n) for n in range(100)]
+    assert [event["handled"] for event in all_handled([host])] == [str(n) for n in range(100)]
     assert record(channel_dir).epoch == 1

@@ -15,7 +15,7 @@ import pytest
 
 from open_channel import ConnectTimeout, Limits, NameCollision, open_channel
 from open_channel.protocol.records import HostRecord, encode_record
-from tests.integration.members import QUICK, agree, files, handled, record, start
+from tests.integration.members import QUICK, agree, all_handled, files, record, start
 from tests.processes import Processes, wait_for
 
 
@@ -120,7 +120,7 @@ def test_a_full_backlog(channel_dir: Path, processes: Processes) -> None:
     for client in clients:
         client.connected(host.pid)
         client.expect_replies([f"from {client.pid}"])
-    assert len(handled([host])) == 12
+    assert len(all_handled([host])) == 12
     for client in clients:
         assert len([event for event in client.events if "connected" in event]) == 1
         assert client.errors() == ""
@@ -151,4 +151,4 @@ def test_a_stopped_host_with_a_backlog_welcomes_nobody(
     patient.expect_replies(["hello"])
     host.cont()
     assert agree([other, host]) == other.pid
-    assert len(handled([host, other], "hello")) == 1
+    assert len(all_handled([host, other], "hello")) == 1

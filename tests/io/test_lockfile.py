@@ -110,7 +110,7 @@ def test_a_new_file_in_the_place_of_a_hung_holders(tmp_path: Path, path: str) ->
         hung.release()
         assert is_locked(path)
         lock.release()
-        assert read_file(path)[0] == b"new\n"
+        assert read_file(path)[0].split() == [b"new"]
 
 
 def test_a_third_one_was_faster(tmp_path: Path, path: str) -> None:
@@ -135,13 +135,25 @@ def test_a_temporary_name_that_is_taken(tmp_path: Path, path: str) -> None:
 def test_content(path: str) -> None:
     with held(path) as lock:
         assert lock.read() == b""
-        lock.write(b"a longer one\n")
+        lock.write(b"a longer line\n")
+        size = os.stat(path).st_size
         lock.write(b"short\n")
-        assert lock.read() == b"short\n"
+        assert lock.read().split() == [b"short"]
+        assert lock.read().endswith(b"\n")
+        assert os.stat(path).st_size == size  # in place, so that it works on a full disk
         content, status, changed = read_file(path)
-        assert (content, status) == (b"short\n", lock.status)
+        assert (content, status) == (lock.read(), lock.status)
         os.utime(path, ns=(0, 5))
         assert read_file(path)[2] == 5 != changed
+
+
+def test_content_larger_than_the_file(path: str) -> None:
+    with held(path) as lock:
+        lock.write(b"short\n")
+        lock.write(b"x" * 10_000 + b"\n")
+        assert lock.read().rstrip() == b"x" * 10_000
+        lock.write(b"short\n")
+        assert lock.read().rstrip() == b"short"
 
 
 def test_nothing_there(path: str) -> None:

@@ -27,7 +27,7 @@ def fill(inbox: Inbox, size: int) -> None:
 def acknowledge(inbox: Inbox) -> None:
     """Take all, and acknowledge it."""
     inbox.messages.clear()
-    inbox.acknowledged(inbox.consumed())
+    inbox.acked = inbox.consumed()
 
 
 # --- received, taken, consumed --------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_an_acknowledgement_makes_room(inbox):
 def test_a_part_of_a_batch_makes_no_room(inbox):
     inbox.receive(messages_frame(bytes(500), bytes(500)))
     inbox.messages.popleft()
-    inbox.acknowledged(inbox.consumed())
+    inbox.acked = inbox.consumed()
     with pytest.raises(RemoteProtocolError):
         fill(inbox, 500)
 
@@ -156,7 +156,7 @@ def test_the_same_hosting_is_told_again_what_was_acknowledged(inbox):
 def test_another_hosting_counts_from_zero_and_what_arrived_stays(inbox):
     inbox.receive(messages_frame(b"one", b"two"))
     inbox.messages.popleft()
-    inbox.acknowledged(1)
+    inbox.acked = 1
     inbox.restart()
     assert inbox.received == inbox.acked == 0
     assert inbox.consumed() == -1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.protocol.outbox import SMALL
-from open_channel.protocol.states import SendState, SessionState
+from open_channel.protocol.states import SendState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,9 +92,7 @@ class Conversation:
 
         It tells the end from an empty message, which ``read()`` returns as ``b""`` too.
         """
-        return not self._messages and (
-            self._inbox.ended or self._io.session.state is SessionState.CLOSED
-        )
+        return not self._messages and self._inbox.ended
 
     @property
     def closed(self) -> bool:

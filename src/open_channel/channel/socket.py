@@ -65,16 +65,12 @@ class ChannelSocket(Conversation):
         Raises what ended the channel when that was an error (ConnectTimeout, Refused, ...). Can be
         cancelled: no message is lost by it. Several tasks may read; each message goes to one.
         """
-        io = self._io
-        while (message := self.take()) is None:
-            if self.at_end:
+        messages = self._messages
+        while not messages:
+            if (waiter := self._wait_for_more()) is None:
                 return b""
-            if not io.scheduled:
-                io.schedule()
-            await self._wait(self._readers)
-        if not io.scheduled:
-            io.schedule()
-        return message
+            await waiter
+        return self._take()
 
     def __aiter__(self) -> ChannelSocket:
         """Iterate over the messages until the end."""
@@ -83,15 +79,27 @@ class ChannelSocket(Conversation):
     async def __anext__(self) -> bytes:
         """The next message; see ``read()``."""
         messages = self._messages
-        if messages:  # as take() does: this is the path of every message of a stream
-            if not self._io.scheduled:
-                self._io.schedule()
-            self._inbox.in_hand = self._unfinished
-            return messages.popleft()
-        message = await self.read()
-        if not message and self.at_end:
-            raise StopAsyncIteration
-        return message
+        while not messages:
+            if (waiter := self._wait_for_more()) is None:
+                raise StopAsyncIteration
+            await waiter
+        return self._take()
+
+    def _take(self) -> bytes:
+        if not self._io.scheduled:
+            self._io.schedule()
+        self._inbox.in_hand = self._unfinished
+        return self._messages.popleft()
+
+    def _wait_for_more(self) -> Waiter | None:
+        """What to await before there may be a message; None at the end."""
+        self._inbox.in_hand = 0
+        if self._inbox.ended:
+            self.take()  # notes that the end was seen, and raises what ended it
+            return None
+        if not self._io.scheduled:
+            self._io.schedule()
+        return self._wait(self._readers)
 
     def _wait(self, waiters: list[Waiter]) -> Waiter:
         waiter = Waiter(self._loop)

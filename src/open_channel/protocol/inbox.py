@@ -21,6 +21,7 @@ __all__ = ["Inbox"]
 
 
 _END = int(Kind.END)
+_UNSETTLED = 64  # batches whose acknowledgement is looked at together
 
 
 class Inbox:
@@ -52,7 +53,7 @@ class Inbox:
         self._window = limits.window
         self._marked = 0  # how many of the first messages of this hosting are redelivered
         self.acked = 0
-        """The number acknowledged last."""
+        """The number acknowledged last: the other side may send as much more."""
         self._unacked: deque[tuple[int, int]] = deque()  # (number, size) of batches
         self._unacked_size = 0
 
@@ -67,6 +68,8 @@ class Inbox:
             self.end()
             return
         size = len(frame.payload)
+        if self._unacked_size + size > self._window or len(self._unacked) > _UNSETTLED:
+            self._settle()
         if self._unacked and self._unacked_size + size > self._window + OVERHEAD:
             raise RemoteProtocolError(
                 reason=f"{self._unacked_size + size} bytes in flight of {self._window} allowed"
@@ -104,15 +107,15 @@ class Inbox:
         taken = self.received - len(self.messages) - self.end_waits
         return 0 < taken <= self._marked
 
-    def acknowledged(self, number: int) -> None:
-        """An acknowledgement of ``number`` messages leaves: the other side may send more."""
-        self.acked = number
+    def _settle(self) -> None:
+        """Give back the window of what was acknowledged; once for many acknowledgements."""
         unacked = self._unacked
-        while unacked and unacked[0][0] <= number:
+        while unacked and unacked[0][0] <= self.acked:
             self._unacked_size -= unacked.popleft()[1]
 
     def resume(self) -> None:
         """The same hosting again: the last acknowledgement may have been lost, so repeat it."""
+        self._settle()
         self.acked = 0
 
     def restart(self) -> None:

@@ -68,6 +68,7 @@ class Session:
         if self.state is not SessionState.CLOSED:
             self.state = step(SESSION, self.state, SessionEvent.CLOSED)
             self.outbox.clear()
+            self.inbox.ended = True
 
     def transmit(self, limit: int) -> list[bytes]:
         """What to write now, in pieces: messages, ``limit`` bytes or so, and what was consumed.
@@ -75,13 +76,13 @@ class Session:
         Empty when there is nothing, or nothing that may leave before the other side consumes.
         """
         outbox, inbox = self.outbox, self.inbox
-        batches = outbox.take(limit)
+        batches = outbox.take(limit) if outbox.pending or outbox.unsent else []
         ack = inbox.consumed()
         if self._hosts and outbox.unsent:
             ack = min(ack, outbox.unsent[0].floor)
         before = inbox.acked
         if ack > before:
-            inbox.acknowledged(ack)
+            inbox.acked = ack
         elif not batches:
             return []
         else:
