@@ -58,6 +58,14 @@ class ChannelError(Exception):
     def __str__(self) -> str:
         return str(self.args[0])
 
+    def again(self) -> ChannelError:
+        """A copy to raise.
+
+        Raising one exception several times would chain its tracebacks, and with them keep alive
+        every frame that it has passed, and what lies in their variables.
+        """
+        return _rebuild(type(self), dict(self.__dict__))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), dict(self.__dict__))
 

@@ -7,6 +7,7 @@ hosts the channel passes each message on to all its clients.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -43,15 +44,18 @@ clients: set[blocking.ChannelSocket] = set()
 def broadcast(socket: blocking.ChannelSocket) -> None:
     with lock:
         clients.add(socket)
-    for message in socket:
+    try:
+        for message in socket:
+            with lock:
+                if message == COUNT:
+                    socket.write(b"%d clients of %d" % (len(clients), os.getpid()))
+                    continue
+                for client in clients:
+                    with contextlib.suppress(open_channel.ChannelClosed):  # it is about to leave
+                        client.write(message)
+    finally:
         with lock:
-            if message == COUNT:
-                socket.write(b"%d clients of %d" % (len(clients), os.getpid()))
-                continue
-            for client in clients:
-                client.write(message)
-    with lock:
-        clients.discard(socket)
+            clients.discard(socket)
 
 
 channel: blocking.Channel

@@ -58,7 +58,7 @@ class Client:
     def check_open(self) -> None:
         """Raise what closed the channel, if it is closed."""
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
 
     def _step(self, event: ChannelEvent) -> None:
         self.state = step(CHANNEL, self.state, event)

@@ -141,7 +141,7 @@ class Conversation:
     def check_open(self) -> None:
         """Raise what ended the conversation, if anything did; in any thread."""
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
         if self._outbox.state is not _WRITING:
             raise ChannelClosed(name=self._owner.name, reason=CLOSED_HERE)
 
@@ -165,7 +165,7 @@ class Conversation:
         if self.at_end:
             inbox.end_waits = 0
             if self._error is not None and not isinstance(self._error, ChannelClosed):
-                raise self._error
+                raise self._error.again()
         return None
 
     def shut(self, error: ChannelError) -> None:

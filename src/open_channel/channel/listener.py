@@ -125,9 +125,9 @@ class _Client:
         inbox = self._guest.io.session.inbox
         if done:
             inbox.in_hand = 0
+        inbox.end_waits = 0
+        inbox.messages.clear()  # nobody will read them
         if not self.over:
-            inbox.end_waits = 0
-            inbox.messages.clear()
             self._guest.finish()
             self.socket.fail(error)
 

@@ -56,7 +56,7 @@ class ChannelSocket(Conversation):
         while outbox.over and self._error is None:
             await self._wait(self._drainers)
         if self._error is not None:
-            raise self._error
+            raise self._error.again()
 
     async def read(self) -> bytes:
         """The next message; ``b""`` at the end.
