@@ -169,12 +169,14 @@ def test_all_of_them_at_once_beside_a_good_client(
     wait_for(lambda: len(client.replies()) > 10, "the stream flows")
     path = socket_path(channel_dir)
     attacks = list(ATTACKS.values())
-    grown = []
+    before = resident(host.pid)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in range(4):
             answers = list(pool.map(lambda what: attack(path, what), attacks * 2))
             assert answers == [what.refusal for what in attacks] * 2
-            grown.append(resident(host.pid))
+            # Soon, and not at the next garbage collection, as far as that may be away: what the
+            # slow listeners still have in hand goes when they have come back for the next.
+            wait_for(lambda: resident(host.pid) - before < 8 << 20, "its memory is free again")
     client.expect_replies(range(1, 3001))
     numbers = [e["handled"] for e in all_handled([host]) if e["sender"] == client.pid]
     assert numbers == [str(number) for number in range(1, 3001)]
@@ -182,7 +184,6 @@ def test_all_of_them_at_once_beside_a_good_client(
     assert agree([host]) == host.pid
     lines = host.errors().splitlines()
     assert len(lines) == 8 * sum(what.logged for what in attacks)
-    assert grown[-1] - grown[0] < 4 << 20
     assert client.errors() == ""
 
 
