@@ -37,10 +37,21 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = DEADLINE)
     return result
 
 
+def unmeasured() -> dict[str, str]:
+    """The environment without coverage's measuring.
+
+    Its collector has a lock of its own, which a thread may hold at the moment of a fork: the child
+    then waits for it for ever, before it comes to any code of ours.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 class Process:
     """One process, its events and its error output."""
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
+        if any("fork" in argument for argument in arguments):
+            options.setdefault("env", unmeasured())
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (end() closes it)
         self.popen = subprocess.Popen(
             arguments,
