@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from open_channel.errors import ChannelError, ConnectTimeout, NameCollision
+from open_channel.errors import ChannelError, ConnectTimeout, LocalProtocolError, NameCollision
 from open_channel.io.chance import chance
 from open_channel.io.dialer import Dialer
 from open_channel.io.directory import secure
@@ -89,6 +89,11 @@ class Link:
                 await self._advance()
         except ChannelError as error:
             self._end(error)
+        except Exception as error:  # a bug of ours: whoever waits on the socket must not hang
+            _log.exception("%s: the link has failed", self._files.name)
+            failure = LocalProtocolError(reason=f"channel {self._files.name!r}: {error!r}")
+            failure.__cause__ = error
+            self._end(failure)
 
     async def _advance(self) -> None:
         try:
