@@ -6,7 +6,6 @@ service manager, so the order is fixed, and the choice is logged and shown by th
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import sys
@@ -133,7 +132,9 @@ class ChannelFiles(NamedTuple):
 
         Raises PathTooLong when its sockets would not fit in this directory.
         """
-        digest = hashlib.blake2b(name.encode(), digest_size=10).hexdigest()
+        from hashlib import blake2b  # 2 ms of import that a program need not pay before it connects
+
+        digest = blake2b(name.encode(), digest_size=10).hexdigest()
         files = cls(directory, name, digest)
         path = files.path(files.socket("l", 0))
         if (length := len(os.fsencode(path))) > _SUN_PATH:
