@@ -37,13 +37,15 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = DEADLINE)
     return result
 
 
-def unmeasured() -> dict[str, str]:
-    """The environment without coverage's measuring.
+def forking() -> dict[str, str]:
+    """The environment of a program that forks: without coverage's measuring.
 
     Its collector has a lock of its own, which a thread may hold at the moment of a fork: the child
-    then waits for it for ever, before it comes to any code of ours.
+    then waits for it for ever, before it comes to any code of ours. And Python 3.12 and newer warn
+    of every fork of a process that has threads, which a host has: that is what these programs test.
     """
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return {**kept, "PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
 
 
 class Process:
@@ -51,7 +53,7 @@ class Process:
 
     def __init__(self, arguments: list[str], **options: Any) -> None:
         if any("fork" in argument for argument in arguments):
-            options.setdefault("env", unmeasured())
+            options.setdefault("env", forking())
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (end() closes it)
         self.popen = subprocess.Popen(
             arguments,
