@@ -7,7 +7,6 @@ when it is elected; it keeps the state that ``channel.state`` shows, and leaves 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from open_channel.protocol.control import Welcome
 
 __all__ = ["Client"]
-
-_log = logging.getLogger("open_channel")
 
 
 class Client:

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from open_channel.channel.conversation import as_bytes
+from open_channel.channel.conversation import CLOSED_HERE, as_bytes
 from open_channel.errors import (
     ChannelClosed,
     ChannelError,
@@ -63,7 +63,7 @@ class ChannelSocket:
         """The asyncio socket; in a forked child a new one, with its first use there."""
         if self._pid != os.getpid() and self._reopen is not None:
             if self._closed:
-                raise ChannelClosed(name=self._socket.name, reason="closed by this side")
+                raise ChannelClosed(name=self._socket.name, reason=CLOSED_HERE)
             opened = self._reopen()
             portal.call(lambda: self._attach(opened))
         return self._socket
