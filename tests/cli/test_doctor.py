@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from open_channel import ChannelSocket, open_channel
-from open_channel.cli.doctor import candidates
+from open_channel.cli.doctor import passed_over
 from open_channel.io.directory import Resolved, resolve
 
 
@@ -113,18 +113,18 @@ def test_no_locks_at_all(
 
 
 def test_the_variable_goes_before_all(channel_dir: Path):
-    assert candidates(resolve()) == []
+    assert passed_over(resolve()) == []
 
 
 def test_a_given_directory_hides_the_usual_one(channel_dir: Path):
-    (finding,) = candidates(Resolved("/elsewhere", "--directory"))
+    (finding,) = passed_over(Resolved("/elsewhere", "--directory"))
     assert str(channel_dir) in finding.text
 
 
 def test_what_is_not_set(channel_dir: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPEN_CHANNEL_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(channel_dir))
-    (finding,) = candidates(resolve())
+    (finding,) = passed_over(resolve())
     assert (finding.status, finding.text) == ("ok", "$OPEN_CHANNEL_DIR: not set")
 
 
@@ -132,7 +132,7 @@ def test_what_is_set_and_does_not_serve(channel_dir: Path, monkeypatch: pytest.M
     missing = channel_dir / "missing"
     monkeypatch.delenv("OPEN_CHANNEL_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(missing))
-    second = candidates(resolve())[1]
+    second = passed_over(resolve())[1]
     assert second.status == "note"
     assert second.text == f"$XDG_RUNTIME_DIR: No such file or directory: {missing}"
 
@@ -143,7 +143,7 @@ def test_when_nothing_serves(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
     where = resolve()
     assert where.path == "/tmp/open-channel-4000000"
-    assert [finding.text.split(":")[0] for finding in candidates(where)] == [
+    assert [finding.text.split(":")[0] for finding in passed_over(where)] == [
         "$OPEN_CHANNEL_DIR",
         "$XDG_RUNTIME_DIR",
         "/run/user/4000000",

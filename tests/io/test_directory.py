@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from open_channel import DirectoryInsecure, NameInvalid, PathTooLong, open_channel
-from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
+from open_channel.io.directory import ChannelFiles, candidates, check_name, resolve, secure
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -104,6 +104,16 @@ def test_tmp_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 987654)
     assert resolve().path == "/tmp/open-channel-987654"
     assert not os.path.exists("/tmp/open-channel-987654")  # nothing is made yet
+
+
+def test_the_first_candidate_that_serves_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    unset, runtime, *_, last = candidates()
+    assert unset == ("$OPEN_CHANNEL_DIR", None, None)
+    assert (runtime.place, runtime.resolved) == (str(tmp_path), resolve())
+    assert last.resolved is not None
 
 
 # --- safe -----------------------------------------------------------------------------------------

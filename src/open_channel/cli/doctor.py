@@ -17,7 +17,7 @@ from rich.text import Text
 
 from open_channel.cli.channels import channel_facts
 from open_channel.cli.output import age, console, fail, print_json, table
-from open_channel.io.directory import resolve
+from open_channel.io.directory import candidates, resolve
 from open_channel.io.inspect import (
     insecurity,
     list_channels,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from open_channel.io.directory import Resolved
     from open_channel.io.inspect import ChannelState, HostState
 
-__all__ = ["Finding", "candidates", "examine"]
+__all__ = ["Finding", "examine", "passed_over"]
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _STYLES = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
@@ -69,7 +69,7 @@ def examine(where: Resolved, *, as_json: bool) -> None:
 
 
 def _look(where: Resolved, now: float) -> tuple[list[Finding], list[ChannelState]]:
-    findings = [Finding("directory", OK, f"{where.path} ({where.why})"), *candidates(where)]
+    findings = [Finding("directory", OK, f"{where.path} ({where.why})"), *passed_over(where)]
     secure = _security(where.path)
     findings += [secure, _room(where.path)]
     if secure.status == PROBLEM:
@@ -88,23 +88,17 @@ def _look(where: Resolved, now: float) -> tuple[list[Finding], list[ChannelState
 # --- the directory --------------------------------------------------------------------------------
 
 
-def candidates(where: Resolved) -> list[Finding]:
+def passed_over(where: Resolved) -> list[Finding]:
     """The places that come before the chosen one, and why each was passed over."""
     found: list[Finding] = []
-    if where != resolve():
-        return [Finding("passed over", OK, f"{resolve().path}: a directory was given")]
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    usual = f"/run/user/{os.geteuid()}"
-    for name, path, chosen in (
-        ("$OPEN_CHANNEL_DIR", os.environ.get("OPEN_CHANNEL_DIR"), "$OPEN_CHANNEL_DIR"),
-        ("$XDG_RUNTIME_DIR", runtime, "$XDG_RUNTIME_DIR"),
-        (usual, usual, f"{usual} exists"),
-    ):
-        if where.why == chosen:
+    if where != (usual := resolve()):
+        return [Finding("passed over", OK, f"{usual.path}: a directory was given")]
+    for name, place, resolved in candidates():
+        if resolved is not None:
             break
-        reason = f"{unusable(path)}: {path}" if path else "not set"
+        reason = f"{unusable(place)}: {place}" if place else "not set"
         # A variable that is set and does not count is more than one that is not set.
-        status = NOTE if path and name.startswith("$") else OK
+        status = NOTE if place and name.startswith("$") else OK
         found.append(Finding("passed over", status, f"{name}: {reason}"))
     return found
 

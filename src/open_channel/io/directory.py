@@ -9,15 +9,30 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.errors import DirectoryInsecure, NameInvalid, PathTooLong
 
-__all__ = ["ChannelFiles", "Resolved", "check_name", "remove_file", "resolve", "secure"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "SOCKET_PATH_LIMIT",
+    "Candidate",
+    "ChannelFiles",
+    "Resolved",
+    "candidates",
+    "check_name",
+    "remove_file",
+    "resolve",
+    "secure",
+]
 
 _VARIABLE = "OPEN_CHANNEL_DIR"
 _NAME_LIMIT = 4096  # bytes of UTF-8; the name stands in the lock file
-_SUN_PATH = 103 if sys.platform == "darwin" else 107  # unix(4), unix(7), less the final NUL
+
+SOCKET_PATH_LIMIT = 103 if sys.platform == "darwin" else 107  # unix(4), unix(7)
+"""Bytes that the path of a Unix socket may take: a ``sun_path`` less its final NUL."""
 
 
 class Resolved(NamedTuple):
@@ -27,18 +42,42 @@ class Resolved(NamedTuple):
     why: str
 
 
+class Candidate(NamedTuple):
+    """A place where channels may live when no directory is given."""
+
+    name: str
+    """What names it: a variable, or the place itself."""
+    place: str | None
+    """The directory that it stands or falls with; None when the variable is not set."""
+    resolved: Resolved | None
+    """What it comes to; None when it does not serve."""
+
+
+def candidates() -> Iterator[Candidate]:
+    """The places in their order: the first that serves is chosen, and the last always does."""
+    uid = os.geteuid()
+    variable = f"${_VARIABLE}"
+    given = os.environ.get(_VARIABLE) or None
+    yield Candidate(variable, given, Resolved(os.path.abspath(given), variable) if given else None)
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or None
+    yield _in_runtime("$XDG_RUNTIME_DIR", runtime, "$XDG_RUNTIME_DIR", uid)
+    usual = f"/run/user/{uid}"
+    yield _in_runtime(usual, usual, f"{usual} exists", uid)
+    last = f"/tmp/open-channel-{uid}"  # noqa: S108
+    yield Candidate("/tmp", "/tmp", Resolved(last, "no runtime directory of this user"))  # noqa: S108
+
+
+def _in_runtime(name: str, place: str | None, why: str, uid: int) -> Candidate:
+    if place is None or not _is_ours(place, uid):
+        return Candidate(name, place, None)
+    return Candidate(name, place, Resolved(os.path.join(place, "open-channel"), why))
+
+
 def resolve(directory: str | os.PathLike[str] | None = None) -> Resolved:
     """The directory of this process's channels; nothing is created."""
-    uid = os.geteuid()
     if directory is not None:
         return Resolved(os.path.abspath(directory), "given to open_channel()")
-    if given := os.environ.get(_VARIABLE):
-        return Resolved(os.path.abspath(given), f"${_VARIABLE}")
-    if (runtime := os.environ.get("XDG_RUNTIME_DIR")) and _is_ours(runtime, uid):
-        return Resolved(os.path.join(runtime, "open-channel"), "$XDG_RUNTIME_DIR")
-    if _is_ours(runtime := f"/run/user/{uid}", uid):
-        return Resolved(f"{runtime}/open-channel", f"{runtime} exists")
-    return Resolved(f"/tmp/open-channel-{uid}", "no runtime directory of this user")  # noqa: S108
+    return next(found for candidate in candidates() if (found := candidate.resolved))
 
 
 def _is_ours(path: str, uid: int) -> bool:
@@ -110,6 +149,13 @@ def check_name(name: object) -> str:
     return name
 
 
+def _hash(name: str) -> str:
+    """80 bits of a name's hash."""
+    from hashlib import blake2b  # 2 ms of import that a program need not pay before it connects
+
+    return blake2b(name.encode(), digest_size=10).hexdigest()
+
+
 class ChannelFiles(NamedTuple):
     """The files of one channel in a directory.
 
@@ -119,6 +165,7 @@ class ChannelFiles(NamedTuple):
         KEY.SERVICE              lock file of a service
         KEY.SERVICE.HOSTING      socket of one hosting
         KEY.m.MEMBER             presence of a member
+        KEY.k.LOCK               a lock of the users', by 80 bits of its name's hash
         KEY.t.RANDOM             any of these before it gets its name
     """
 
@@ -132,13 +179,10 @@ class ChannelFiles(NamedTuple):
 
         Raises PathTooLong when its sockets would not fit in this directory.
         """
-        from hashlib import blake2b  # 2 ms of import that a program need not pay before it connects
-
-        digest = blake2b(name.encode(), digest_size=10).hexdigest()
-        files = cls(directory, name, digest)
+        files = cls(directory, name, _hash(name))
         path = files.path(files.socket("l", 0))
-        if (length := len(os.fsencode(path))) > _SUN_PATH:
-            raise PathTooLong(path=path, length=length, limit=_SUN_PATH)
+        if (length := len(os.fsencode(path))) > SOCKET_PATH_LIMIT:
+            raise PathTooLong(path=path, length=length, limit=SOCKET_PATH_LIMIT)
         return files
 
     def path(self, file: str) -> str:
@@ -156,6 +200,10 @@ class ChannelFiles(NamedTuple):
     def presence(self, member: str) -> str:
         """The path of a member's presence file."""
         return self.path(f"{self.key}.m.{member}")
+
+    def user_lock(self, name: str) -> str:
+        """The path of the file of a users' lock; its name stands in the file."""
+        return self.path(f"{self.key}.k.{_hash(name)}")
 
     def temporary(self) -> str:
         """A path that nobody else uses."""
