@@ -341,7 +341,7 @@ def machine() -> dict[str, Any]:
         else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("uvloop", "msgspec")},
+        **{name: _version(name) for name in ("uvloop", "msgspec", "pyzmq")},
         "open_channel": _library_version(),
     }
 
@@ -371,7 +371,7 @@ def _version(name: str) -> str:
 
 def _library_version() -> str:
     """Asked of a fresh interpreter: what the children will import, not what is installed."""
-    code = "import open_channel as oc; print(oc.open_channel and oc.__version__)"
+    code = "import open_channel, importlib.metadata as m; print(m.version('open-channel'))"
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],

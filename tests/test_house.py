@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
 PACKAGE = "open_channel"
+CORES = (("protocol",), ("bus", "core"))  # the folders that are pure
 CORE_TESTS = ROOT / "tests" / "protocol"
 
 MAX_FILE_LINES = 500
@@ -116,6 +117,22 @@ def upward_imports(path: Path, source: Path = SOURCE) -> list[str]:
     ]
 
 
+def imports_beyond_the_core(path: Path, source: Path = SOURCE) -> list[str]:
+    """Return what a file of a core imports of the library that is neither core nor leaf.
+
+    Only itself and the cores before it: the bus's core knows the protocol, and not vice versa.
+    """
+    own = name_of(path, source)[1:]
+    place = next(index for index, core in enumerate(CORES) if own[: len(core)] == core)
+    return [
+        f"line {line}: the core imports {'.'.join(name)}"
+        for line, name in imports(path, source)
+        if name[0] == PACKAGE
+        and rank(name, source) != LEAF
+        and not any(name[1 : len(core) + 1] == core for core in CORES[: place + 1])
+    ]
+
+
 def too_long(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8")
     lines = len(text.splitlines())
@@ -183,9 +200,21 @@ def file_id(path: Path) -> str:
 every_file = pytest.mark.parametrize("path", python_files(SOURCE), ids=file_id)
 
 
-@pytest.mark.parametrize("path", python_files(CORE), ids=file_id)
+every_core_file = pytest.mark.parametrize(
+    "path",
+    [path for core in CORES for path in python_files(SOURCE.joinpath(PACKAGE, *core))],
+    ids=file_id,
+)
+
+
+@every_core_file
 def test_core_is_pure(path: Path):
     assert impure_imports(path) == []
+
+
+@every_core_file
+def test_a_core_knows_only_itself_and_those_before_it(path: Path):
+    assert imports_beyond_the_core(path) == []
 
 
 @every_file
@@ -220,7 +249,7 @@ def test_public_names_exist_and_are_documented(name: str):
 def library(tmp_path: Path) -> Path:
     """Give the source folder of a library in miniature, with a file in each layer."""
     package = tmp_path / PACKAGE
-    for layer in (*LAYERS, "testing"):
+    for layer in (*LAYERS, "testing", "bus/core"):
         (package / layer).mkdir(parents=True)
         (package / layer / "__init__.py").touch()
         (package / layer / "some.py").touch()
@@ -253,6 +282,7 @@ def test_an_impure_import_is_found(library: Path, text: str):
 def test_pure_imports_are_allowed(library: Path):
     text = "import struct\nfrom enum import Enum\nfrom .time import now\n"
     assert impure_imports(write(library, "protocol/some.py", text), library) == []
+    assert impure_imports(write(library, "bus/core/some.py", text), library) == []
 
 
 @pytest.mark.parametrize(
@@ -296,6 +326,38 @@ def test_an_upward_import_is_found(library: Path, name: str, text: str):
 )
 def test_a_downward_import_is_allowed(library: Path, name: str, text: str):
     assert upward_imports(write(library, name, text), library) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bus/core/some.py", "from open_channel.io import some"),
+        ("bus/core/some.py", "from open_channel.channel.some import thing"),
+        ("bus/core/some.py", "from open_channel.bus import some"),
+        ("bus/core/some.py", "from open_channel.bus.some import thing"),
+        ("bus/core/some.py", "from .. import some"),
+        ("bus/core/some.py", "from open_channel import open_channel"),
+        ("bus/core/__init__.py", "from ..some import thing"),
+        ("protocol/some.py", "from open_channel.bus.core import some"),
+    ],
+)
+def test_an_import_beyond_the_core_is_found(library: Path, name: str, text: str):
+    assert len(imports_beyond_the_core(write(library, name, text), library)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("bus/core/some.py", "from open_channel.protocol.some import thing"),
+        ("bus/core/some.py", "from open_channel.protocol import some"),
+        ("bus/core/some.py", "from open_channel.errors import ChannelError"),
+        ("bus/core/some.py", "from . import other\nfrom .other import thing\nimport msgspec"),
+        ("bus/core/__init__.py", "from open_channel.bus.core.some import thing"),
+        ("protocol/some.py", "from open_channel.protocol import other"),
+    ],
+)
+def test_an_import_within_the_core_is_allowed(library: Path, name: str, text: str):
+    assert imports_beyond_the_core(write(library, name, text), library) == []
 
 
 def test_a_long_file_is_found(library: Path):

@@ -5,7 +5,7 @@ Every process opens a channel by name; one of them hosts it inside itself, and w
 another takes over. This package is the asyncio API; ``open_channel.sync`` is the blocking one.
 """
 
-from open_channel.channel.channel import Channel, open_channel
+from open_channel.bus.channel import Channel, open_channel
 from open_channel.channel.conversation import Peer
 from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import (
@@ -15,15 +15,23 @@ from open_channel.errors import (
     ConnectTimeout,
     DirectoryInsecure,
     ForeignUser,
+    JobLost,
     LocalProtocolError,
     MessageTooLarge,
     NameCollision,
     NameInvalid,
+    NoResponders,
     OutboxFull,
     PathTooLong,
+    PayloadInvalid,
     ProtocolError,
     Refused,
     RemoteProtocolError,
+    RequestError,
+    RequestTimeout,
+    ResponderDied,
+    ResponderError,
+    TopicInvalid,
     VersionMismatch,
     WaitTimeout,
 )
@@ -38,17 +46,25 @@ __all__ = [
     "ConnectTimeout",
     "DirectoryInsecure",
     "ForeignUser",
+    "JobLost",
     "Limits",
     "LocalProtocolError",
     "MessageTooLarge",
     "NameCollision",
     "NameInvalid",
+    "NoResponders",
     "OutboxFull",
     "PathTooLong",
+    "PayloadInvalid",
     "Peer",
     "ProtocolError",
     "Refused",
     "RemoteProtocolError",
+    "RequestError",
+    "RequestTimeout",
+    "ResponderDied",
+    "ResponderError",
+    "TopicInvalid",
     "VersionMismatch",
     "WaitTimeout",
     "open_channel",

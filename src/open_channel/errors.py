@@ -12,8 +12,16 @@
     ├── Refused (ConnectionError)           the host said no
     │   ├── ForeignUser (PermissionError)   the other side runs as another user
     │   └── VersionMismatch                 the other side speaks another protocol version
+    ├── TopicInvalid (ValueError)           not a topic, or not a pattern of topics
+    ├── PayloadInvalid (ValueError)         data that cannot be encoded, or not decoded as asked
     ├── MessageTooLarge (ValueError)        one message is over its cap
     ├── OutboxFull (BufferError)            more is unacknowledged than the outbox holds
+    ├── JobLost                             a job was given to another consumer meanwhile
+    ├── RequestError                        a request without a reply
+    │   ├── NoResponders (ConnectionError)  ... because nobody serves it
+    │   ├── ResponderDied (ConnectionError) ... because who had it in hand is gone
+    │   ├── ResponderError (RuntimeError)   ... because the responder raised an error
+    │   └── RequestTimeout (TimeoutError)   ... in time
     └── ProtocolError                       the rules of the wire were broken
         ├── LocalProtocolError              ... by this side: a bug of this library
         └── RemoteProtocolError             ... by the other side
@@ -32,15 +40,23 @@ __all__ = [
     "ConnectTimeout",
     "DirectoryInsecure",
     "ForeignUser",
+    "JobLost",
     "LocalProtocolError",
     "MessageTooLarge",
     "NameCollision",
     "NameInvalid",
+    "NoResponders",
     "OutboxFull",
     "PathTooLong",
+    "PayloadInvalid",
     "ProtocolError",
     "Refused",
     "RemoteProtocolError",
+    "RequestError",
+    "RequestTimeout",
+    "ResponderDied",
+    "ResponderError",
+    "TopicInvalid",
     "VersionMismatch",
     "WaitTimeout",
 ]
@@ -171,6 +187,26 @@ class VersionMismatch(Refused):
     theirs: int
 
 
+class TopicInvalid(ChannelError, ValueError):
+    """The topic or pattern cannot be used; nothing is sent."""
+
+    text = "topic {topic!r} is not valid: {reason}"
+    topic: object
+    reason: str
+
+
+class PayloadInvalid(ChannelError, ValueError):
+    """Data that cannot be encoded, or that does not decode into what was asked for.
+
+    ``sender`` says who sent it, as a text; ``reason`` says where in the data it does not fit.
+    """
+
+    text = "payload on topic {topic!r} from {sender}: {reason}"
+    topic: str
+    sender: str
+    reason: str
+
+
 class MessageTooLarge(ChannelError, ValueError):
     """One message is larger than a message may be; raised by ``write()``, nothing is queued."""
 
@@ -185,6 +221,53 @@ class OutboxFull(ChannelError, BufferError):
     text = "the outbox holds {size} unacknowledged bytes of at most {limit}: use drain()"
     size: int
     limit: int
+
+
+class JobLost(ChannelError):
+    """The job was given to another consumer: this process was out of touch for too long.
+
+    Raised by ``job.ack()`` and ``job.reject()``; what was done for it is done twice.
+    """
+
+    text = "job {number} of {publisher} on topic {topic!r} was given to another consumer"
+    topic: str
+    publisher: str
+    number: int
+
+
+class RequestError(ChannelError):
+    """A request that got no reply."""
+
+    topic: str
+
+
+class NoResponders(RequestError, ConnectionError):
+    """Nobody serves the topic, or the member asked is not here."""
+
+    text = "nobody serves {topic!r}"
+
+
+class ResponderDied(RequestError, ConnectionError):
+    """Who had the request in hand has died or left; it may have done the work, or some of it."""
+
+    text = "the responder of {topic!r} died or left before it replied"
+    responder: str
+
+
+class ResponderError(RequestError, RuntimeError):
+    """The responder raised an error: ``kind`` is its type, ``reason`` its text."""
+
+    text = "the responder of {topic!r}, {responder}, failed: {kind}: {reason}"
+    responder: str
+    kind: str
+    reason: str
+
+
+class RequestTimeout(RequestError, TimeoutError):
+    """No reply within the timeout; the responder may still be at work."""
+
+    text = "no reply from {topic!r} within {timeout} s"
+    timeout: float
 
 
 class ProtocolError(ChannelError):

@@ -12,6 +12,19 @@ import pytest
 from open_channel import errors
 
 FACTS: dict[str, dict[str, Any]] = {
+    "TopicInvalid": {"topic": "a..b", "reason": "it has an empty token"},
+    "PayloadInvalid": {"topic": "orders", "sender": "pid 7", "reason": "Expected `int`"},
+    "JobLost": {"topic": "jobs", "publisher": "ab" * 16, "number": 7},
+    "RequestError": {"reason": "no reply"},
+    "NoResponders": {"topic": "price"},
+    "ResponderDied": {"topic": "price", "responder": ""},
+    "ResponderError": {
+        "topic": "price",
+        "responder": "ab" * 16,
+        "kind": "KeyError",
+        "reason": "'sku'",
+    },
+    "RequestTimeout": {"topic": "price", "timeout": 2.0},
     "ChannelError": {"reason": "why"},
     "NameInvalid": {"name": "", "reason": "it is empty"},
     "NameCollision": {"name": "a", "other": "b", "path": "/dir/key"},
@@ -32,6 +45,12 @@ FACTS: dict[str, dict[str, Any]] = {
 }
 
 BUILT_IN: dict[str, type[Exception]] = {
+    "TopicInvalid": ValueError,
+    "PayloadInvalid": ValueError,
+    "NoResponders": ConnectionError,
+    "ResponderDied": ConnectionError,
+    "ResponderError": RuntimeError,
+    "RequestTimeout": TimeoutError,
     "NameInvalid": ValueError,
     "NameCollision": ValueError,
     "DirectoryInsecure": PermissionError,

@@ -1,11 +1,14 @@
-"""The channel: what ``open_channel()`` returns, a name and what was said about it."""
+"""The channel as far as its socket goes: a name, what was said about it, and ``connect()``.
+
+What ``open_channel()`` returns has the bus as well: ``open_channel.bus.channel``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from typing import TYPE_CHECKING, TypeVar, cast, overload
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from open_channel.channel.client import Client
 from open_channel.channel.conversation import CLOSED_HERE
@@ -13,63 +16,23 @@ from open_channel.channel.listener import Listener
 from open_channel.errors import ChannelClosed, ChannelForked
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
 from open_channel.io.member import Member
-from open_channel.protocol.limits import Limits
 from open_channel.protocol.states import ChannelState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from open_channel.channel.conversation import Peer
     from open_channel.channel.socket import ChannelSocket
+    from open_channel.protocol.limits import Limits
 
-__all__ = ["DEFAULT_NAME", "Channel", "name_and_listener", "open_channel"]
+__all__ = ["CONNECT_TIMEOUT", "DEFAULT_NAME", "SocketChannel", "name_and_listener"]
 
 _log = logging.getLogger("open_channel")
 
 DEFAULT_NAME = "open-channel"
 _L = TypeVar("_L", bound="Callable[..., object]")
-_TIMEOUT = 5.0
-
-
-@overload
-def open_channel(
-    name: Listener,
-    /,
-    *,
-    directory: str | os.PathLike[str] | None = None,
-    limits: Limits | None = None,
-) -> Channel: ...
-@overload
-def open_channel(
-    name: str = DEFAULT_NAME,
-    listener: Listener | None = None,
-    *,
-    directory: str | os.PathLike[str] | None = None,
-    limits: Limits | None = None,
-) -> Channel: ...
-def open_channel(
-    name: str | Listener = DEFAULT_NAME,
-    listener: Listener | None = None,
-    *,
-    directory: str | os.PathLike[str] | None = None,
-    limits: Limits | None = None,
-) -> Channel:
-    """Open a channel by name; nothing starts before its ``connect()``.
-
-    ``name`` is shared by all processes that talk over this channel: any printable text up to 4096
-    bytes of UTF-8. ``listener`` is called with a ``ChannelSocket`` for each client while this
-    process hosts the channel; a process without one connects to others and never hosts.
-    ``open_channel(listener)`` uses the default name.
-
-    ``directory`` is where the channel's files live; None means ``$OPEN_CHANNEL_DIR``, else the
-    user's runtime directory, else one in ``/tmp``. ``limits`` bounds sizes and times; None means
-    the defaults of ``Limits``.
-
-    Raises NameInvalid for a name that cannot be used, and TypeError for a listener that cannot be
-    called.
-    """
-    name, listener = name_and_listener(name, listener)
-    return Channel(name, listener, directory, limits or Limits())
+CONNECT_TIMEOUT = 5.0
+"""Seconds that the first connection may take, unless said otherwise."""
 
 
 def name_and_listener(name: object, listener: _L | None) -> tuple[str, _L | None]:
@@ -81,8 +44,8 @@ def name_and_listener(name: object, listener: _L | None) -> tuple[str, _L | None
     return check_name(name), listener
 
 
-class Channel:
-    """One opened channel; made by ``open_channel()``."""
+class SocketChannel:
+    """One opened channel, without the bus."""
 
     def __init__(
         self,
@@ -90,12 +53,15 @@ class Channel:
         listener: Listener | None,
         directory: str | os.PathLike[str] | None,
         limits: Limits,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._listener = listener
         self._directory = directory
         self._limits = limits
+        self._labels = labels
         self._pid = os.getpid()
+        self._member: Member | None = None
         self._client: Client | None = None
         self._closed = False
 
@@ -128,7 +94,7 @@ class Channel:
         """Whether this process hosts the channel now."""
         return self._client is not None and self._client.hosting
 
-    def connect(self, timeout: float | None = _TIMEOUT) -> ChannelSocket:
+    def connect(self, timeout: float | None = CONNECT_TIMEOUT) -> ChannelSocket:
         """Connect to whoever hosts the channel, and host it here where nobody does.
 
         Returns the socket at once, in the running event loop; messages can be written to it
@@ -141,10 +107,7 @@ class Channel:
         when the channel is closed, ChannelForked in a forked child of the process that opened it,
         RuntimeError without a running event loop, and ValueError for a timeout below zero.
         """
-        if os.getpid() != self._pid:
-            raise ChannelForked(name=self._name, owner=self._pid)
-        if self._closed:
-            raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
+        self._check_open()
         if self._client is not None:
             self._client.check_open()
             return self._client.socket
@@ -154,12 +117,24 @@ class Channel:
         self._client = Client(self._join(), self._listener, timeout)
         return self._client.socket
 
+    def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise ChannelForked(name=self._name, owner=self._pid)
+        if self._closed:
+            raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
+
     def _join(self) -> Member:
+        """This channel's member; one for all that it does."""
+        if self._member is not None:
+            return self._member
         resolved = resolve(self._directory)
         files = ChannelFiles.of(resolved.path, self._name)
         secure(resolved.path)
         _log.info("%s: in %s (%s)", self._name, resolved.path, resolved.why)
-        return Member(files, self._limits, listens=self._listener is not None)
+        self._member = Member(
+            files, self._limits, listens=self._listener is not None, labels=self._labels
+        )
+        return self._member
 
     async def close(self, timeout: float = 5.0) -> None:
         """Close the channel and its socket; see ``ChannelSocket.close()``."""

@@ -40,6 +40,7 @@ class Client:
         self.peer: Peer | None = None
         self.state = step(CHANNEL, ChannelState.INITIATED, ChannelEvent.CONNECT)
         fork.watch(self)
+        member.join()
         self._link.start()
 
     @property
@@ -110,7 +111,7 @@ class Client:
             if self._host is not None:
                 await self._host.hand_over()
         finally:
-            self._member.presence.leave()
+            self._member.leave()
             fork.unwatch(self)
 
     async def wait_closed(self) -> None:

@@ -184,6 +184,9 @@ class Conversation:
         self._inbox.ended = True
         self._messages.clear()
 
+    def opened(self) -> None:
+        """See ``SessionUser``: the session carries over by itself what must be."""
+
     def readable(self, *, now: bool = False) -> None:
         """See ``SessionUser``."""
         if self.on_change is not None:

@@ -34,6 +34,8 @@ _IN_HAND = 2.0  # seconds that listeners get to finish what they have in hand at
 class ListenerHost:
     """Hosts the listener service in one member whenever it wins the election."""
 
+    holds_acks = True
+
     def __init__(self, member: Member, listener: Listener) -> None:
         self._member = member
         self._listener = listener
@@ -54,6 +56,9 @@ class ListenerHost:
         """Leave the hosting in order, if there is one."""
         if self._host is not None:
             await self._host.hand_over()
+
+    def begin(self, host: Host) -> None:
+        """See ``Service``."""
 
     def opened(self, guest: Guest) -> None:
         """See ``Service``."""

@@ -140,7 +140,7 @@ class Dialer:
         self.welcomed = True
         if not self._answer.done():
             self._answer.set_result(welcome)
-        self._io.attach(wire)
+        self._io.attach(wire, resumed=welcome.resumed)
 
     def _refused(self, refusal: Refusal) -> None:
         name = self._member.files.name

@@ -70,7 +70,7 @@ class Host:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
         self._lock = lock
-        self._service = service
+        self.service = service
         self._path = files.path(record.socket)
         self._guests: dict[bytes, Guest] = {}
         self._arrivals: set[_Arrival] = set()
@@ -113,6 +113,7 @@ class Host:
             if not lock.put_in_place():
                 host.step_down("another has deposed the hung host")
                 return None
+            provider.begin(host)
             host.serve()
         except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
             _log.error("%s: cannot host: %s", member.files.name, error)
@@ -260,10 +261,10 @@ class Host:
         guest.resume(hello, resumed=resumed)
         wire.decoder.limit = self.limits.max_payload
         wire.write([encode_welcome(self._welcome(guest, resumed=resumed))])
-        guest.io.attach(wire)
+        guest.io.attach(wire, resumed=resumed)
         if not resumed:
             _log.debug("%s: member %s, pid %d", self.files.name, hello.member.hex(), peer.pid)
-            self._service.opened(guest)
+            self.service.opened(guest)
         return None
 
     def _welcome(self, guest: Guest, *, resumed: bool) -> Welcome:
@@ -293,7 +294,7 @@ class Host:
         guests = list(self._guests.values())
         for guest in guests:
             guest.stop()
-        await self._service.finish()
+        await self.service.finish()
         if not self.hosting:
             return  # deposed meanwhile
         for guest in guests:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from open_channel.errors import ChannelError
     from open_channel.io.guest import Guest
+    from open_channel.io.host import Host
     from open_channel.io.lockfile import LockFile
     from open_channel.protocol.control import Welcome
     from open_channel.protocol.frames import Frame
@@ -43,7 +44,10 @@ class WireOwner(Protocol):
 
 
 class SessionUser(Protocol):
-    """Who reads and writes a session's messages: a socket."""
+    """Who reads and writes a session's messages: a socket, or one side of the bus."""
+
+    def opened(self) -> None:
+        """A session with a new hosting begins, before anything is written on its connection."""
 
     def readable(self, *, now: bool = False) -> None:
         """There is something to take, or there never will be again.
@@ -70,6 +74,12 @@ class SessionKeeper(Protocol):
 
 class Service(Protocol):
     """What a host does for its members."""
+
+    holds_acks: bool
+    """Whether an acknowledgement waits for what was written before: see ``Session``."""
+
+    def begin(self, host: Host) -> None:
+        """The hosting begins: the lock is held, and nobody has been accepted yet."""
 
     def opened(self, guest: Guest) -> None:
         """A member has opened a session with this hosting."""

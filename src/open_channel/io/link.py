@@ -52,6 +52,8 @@ class Link:
         owner: LinkOwner,
         host: ServiceHost | None,
         timeout: float | None,
+        *,
+        carries: bool = True,
     ) -> None:
         self._member = member
         self._files: ChannelFiles = member.files
@@ -65,11 +67,13 @@ class Link:
         self._counter = 0
         self._last = "nothing was tried yet"
         self._dialer: Dialer | None = None
+        self._watchdog: Watchdog | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self.session = Session(member.limits, hosts=False)
+        self.session = Session(member.limits, hosts=False, carries=carries)
         self.io = SessionIO(self.session, self._loop, self)
+        self.io.beaten = self._beaten
         self.ended = False
 
     def start(self) -> None:
@@ -174,8 +178,7 @@ class Link:
         limits = self._member.limits
         interval = max(limits.heartbeat, record.heartbeat)
         timeout = max(limits.timeout, MISSED * record.heartbeat)
-        watchdog = Watchdog(interval, timeout, self._loop.time())
-        self._arm(dialer, watchdog)
+        self._arm(Watchdog(interval, timeout, self._loop.time()))
         self._last = f"its host, pid {record.pid}, has not answered yet"
         try:
             welcome = await dialer.dial()
@@ -211,15 +214,24 @@ class Link:
 
     # --- the watchdog ----------------------------------------------------------------------
 
-    def _arm(self, dialer: Dialer, watchdog: Watchdog) -> None:
-        self._watch = self._loop.call_at(watchdog.deadline, self._check, dialer, watchdog)
+    def _arm(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        self._watch = self._loop.call_at(watchdog.deadline, self._check, watchdog)
 
     def _disarm(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-            self._watch = None
+            self._watch = self._watchdog = None
 
-    def _check(self, dialer: Dialer, watchdog: Watchdog) -> None:
+    def _beaten(self) -> None:
+        """A heartbeat: check now, while this process is awake, and put the timer off."""
+        if (watchdog := self._watchdog) is not None:
+            self._disarm()
+            self._check(watchdog)
+
+    def _check(self, watchdog: Watchdog) -> None:
+        dialer = self._dialer
+        assert dialer is not None
         replaced = False
 
         def pulse() -> int | None:
@@ -240,7 +252,7 @@ class Link:
         else:
             if verdict is Verdict.BUSY and not dialer.welcomed:
                 self._last = f"its host, pid {dialer.record.pid}, lives, but its event loop is busy"
-            self._arm(dialer, watchdog)
+            self._arm(watchdog)
 
     # --- the session's keeper --------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.lockfile import LockFile, is_locked, read_file
 from open_channel.protocol.records import MemberRecord, decode_member, encode_record
 
-__all__ = ["Presence", "is_present", "list_members", "remove_dead"]
+__all__ = ["Presence", "is_present", "list_dead", "list_members", "remove_dead"]
 
 _LEFTOVER = 60.0  # seconds after which a file under a temporary name belongs to nobody alive
 
@@ -41,6 +41,18 @@ class Presence:
         lock.put_in_place()
         self._lock = lock
 
+    def change(self, record: MemberRecord) -> None:
+        """Publish another record from now on; raises OSError, with the old one in place."""
+        self._record = record
+        if self._lock is not None:
+            previous, self._lock = self._lock, None
+            try:
+                self.assure()
+            except OSError:
+                self._lock = previous
+                raise
+            previous.release()
+
     def leave(self) -> None:
         """The member leaves; again is harmless."""
         lock, self._lock = self._lock, None
@@ -52,6 +64,16 @@ class Presence:
 def is_present(files: ChannelFiles, member: bytes) -> bool:
     """Whether a member lives and has not left."""
     return is_locked(files.presence(member.hex()))
+
+
+def list_dead(files: ChannelFiles) -> list[bytes]:
+    """The ids of members that are dead and whose files are still here."""
+    prefix = f"{files.key}.m."
+    return [
+        bytes.fromhex(entry.removeprefix(prefix))
+        for entry in _names(files.directory)
+        if entry.startswith(prefix) and not is_locked(files.path(entry))
+    ]
 
 
 def list_members(files: ChannelFiles) -> list[MemberRecord]:

@@ -25,7 +25,7 @@ __all__ = ["SessionIO"]
 _CHUNK = 256 * 1024  # bytes handed to the transport at a time
 
 # Plain ints: these are compared for every frame.
-_END, _GOODBYE = int(Kind.END), int(Kind.GOODBYE)
+_END, _GOODBYE, _PING = int(Kind.END), int(Kind.GOODBYE), int(Kind.PING)
 _STREAM = frozenset({int(Kind.MESSAGES), _END})
 _ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 
@@ -33,7 +33,17 @@ _ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 class SessionIO:
     """Joins a session with the wire it has at the moment, if any."""
 
-    __slots__ = ("_keeper", "_loop", "deaf", "fence", "scheduled", "session", "user", "wire")
+    __slots__ = (
+        "_keeper",
+        "_loop",
+        "beaten",
+        "deaf",
+        "fence",
+        "scheduled",
+        "session",
+        "user",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -47,6 +57,8 @@ class SessionIO:
         self._keeper = keeper
         self.fence = fence
         """On the host's side: whether this hosting still holds; nothing moves when not."""
+        self.beaten: Callable[[], None] | None = None
+        """On the member's side: called when a heartbeat has come."""
         self.user: SessionUser | None = None
         self.wire: Wire | None = None
         self.deaf = False
@@ -54,10 +66,12 @@ class SessionIO:
         self.scheduled = False
         """Whether a flush will come at the end of this turn of the loop."""
 
-    def attach(self, wire: Wire) -> None:
+    def attach(self, wire: Wire, *, resumed: bool) -> None:
         """The session has a connection, on which the handshake is done."""
         self.wire = wire
         wire.owner = self
+        if self.user is not None and not resumed:
+            self.user.opened()
         self.flush()
         if self.user is not None:
             self.user.progressed()
@@ -97,7 +111,7 @@ class SessionIO:
             return
         session = self.session
         inbox, outbox = session.inbox, session.outbox
-        arrived = acknowledged = ended = left = False
+        arrived = acknowledged = beaten = ended = left = False
         for frame in frames:
             kind = frame.kind
             if kind in _STREAM:
@@ -107,10 +121,14 @@ class SessionIO:
                     ended = kind == _END
             elif kind == _GOODBYE:
                 left = True
+            elif kind == _PING:
+                beaten = True
             elif kind not in _ACCEPTED:
                 raise RemoteProtocolError(reason=f"{Kind(kind).name} on an open connection")
             if outbox.acknowledge(frame.ack):
                 acknowledged = True
+        if beaten and self.beaten is not None:
+            self.beaten()
         user = self.user
         # What the user writes while being told leaves in one piece at the end, with what was
         # consumed; nothing is left to do then but to wait for the next event.

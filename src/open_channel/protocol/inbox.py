@@ -101,6 +101,13 @@ class Inbox:
         """
         return self.received - len(self.messages) - self.in_hand - self.end_waits
 
+    def owes(self, patience: int) -> bool:
+        """Whether more than ``patience`` messages, or a quarter of the window, are consumed and
+        not acknowledged.
+        """
+        self._settle()
+        return self.consumed() - self.acked > patience or 4 * self._unacked_size > self._window
+
     @property
     def redelivered(self) -> bool:
         """Whether an earlier host may have handled the message that was taken last."""

@@ -41,6 +41,19 @@ class Limits:
     timeout: float = 3.0
     """A host that is silent for longer than this, and shows no pulse, is taken for hung."""
 
+    lag: float = 1.0
+    """A publication waits no longer than this for a subscriber to receive it; a subscriber that
+    lags behind is then left out: it still gets what the broker keeps for it."""
+
+    grace: float = 6.0
+    """How long a new broker waits for members that live and have not come back; twice the
+    timeout where that is more, so that a member that has to find out for itself that its host
+    hangs is in time."""
+
+    queue: int = 64 * _MIB
+    """How much a broker keeps for a member that lags, and a member for a subscription; beyond it
+    messages are dropped, and counted."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.max_message <= 2**31:
             raise ValueError(f"max_message is {self.max_message}, not 0 to 2 GiB")
@@ -48,6 +61,8 @@ class Limits:
             raise ValueError("window and drain go from 1 KiB and 0 up to what the outbox holds")
         if not 0 < self.heartbeat < self.timeout or self.heartbeat > LONGEST_HEARTBEAT:
             raise ValueError("heartbeat is more than 0, less than the timeout and at most an hour")
+        if not self.lag > 0 or not self.grace > 0 or self.queue < 0:
+            raise ValueError("lag and grace are more than 0, and queue is from 0 on")
 
     @property
     def max_payload(self) -> int:

@@ -190,6 +190,11 @@ class Outbox:
         return not self.pending and all(batch.kind == _END for batch in (*self._sent, *self.unsent))
 
     @property
+    def acknowledged(self) -> int:
+        """How many messages the present hosting has acknowledged."""
+        return self._acked - self._base
+
+    @property
     def over(self) -> bool:
         """Whether it holds more than its soft limit: a writer should wait."""
         if self.credit:
@@ -310,6 +315,7 @@ class Outbox:
         self.unsent.clear()
         self._sent.clear()
         self._in_flight = self.size = 0
+        self._acked = self._sent_last = self._sealed
 
 
 def _trim(batch: Batch, done: int) -> None:

@@ -45,6 +45,10 @@ class MemberRecord(NamedTuple):
     """When it opened the channel, in seconds since 1970."""
     listens: bool
     """Whether it can host the listener service."""
+    bus: bool = False
+    """Whether it takes part in publish/subscribe: a new broker waits for it."""
+    labels: dict[str, str] = {}
+    """What it says of itself; whoever takes the record leaves them as they are."""
 
 
 def encode_record(record: HostRecord | MemberRecord) -> bytes:
@@ -81,7 +85,15 @@ _HOST = {
     "since": float,
     "heartbeat": float,
 }
-_MEMBER = {"name": str, "member": str, "pid": int, "since": float, "listens": bool}
+_MEMBER = {
+    "name": str,
+    "member": str,
+    "pid": int,
+    "since": float,
+    "listens": bool,
+    "bus": bool,
+    "labels": dict,
+}
 
 
 def decode_host(content: bytes) -> HostRecord | None:
@@ -104,4 +116,6 @@ def decode_host(content: bytes) -> HostRecord | None:
 def decode_member(content: bytes) -> MemberRecord | None:
     """The record; None while there is none, or one that is only half written."""
     fields = _fields(content, _MEMBER)
-    return None if fields is None else MemberRecord(**fields)
+    if fields is None or not all(type(value) is str for value in fields["labels"].values()):
+        return None
+    return MemberRecord(**fields)

@@ -33,12 +33,19 @@ class Session:
     written before the message was done: whoever sees a message acknowledged has seen, or will
     see, every answer to it, even when the host dies in between. On the member's side it must not
     be so: two sides that both hold back acknowledgements would wait for each other for ever.
+
+    ``carries`` says that what one hosting did not acknowledge is sent again to the next, by
+    itself. Where its user does better than that, another hosting begins with nothing.
     """
 
-    __slots__ = ("_hosts", "hosting", "inbox", "outbox", "state")
+    __slots__ = ("_carries", "_hosts", "hosting", "inbox", "outbox", "patience", "state")
 
-    def __init__(self, limits: Limits, *, hosts: bool) -> None:
+    def __init__(self, limits: Limits, *, hosts: bool, carries: bool = True) -> None:
         self._hosts = hosts
+        self._carries = carries
+        self.patience = 0
+        """How many consumed messages may wait for something that their acknowledgement can travel
+        with, or for a good part of the window to be used up."""
         self.inbox = Inbox(limits)
         self.outbox = Outbox(limits, self.inbox.consumed)
         self.state = SessionState.NEW
@@ -54,6 +61,8 @@ class Session:
             self.outbox.resume(received)
             self.inbox.resume()
         else:
+            if not self._carries:
+                self.outbox.clear()
             self.outbox.restart()
             self.inbox.restart()
         self.hosting = hosting
@@ -81,7 +90,7 @@ class Session:
         if self._hosts and outbox.unsent:
             ack = min(ack, outbox.unsent[0].floor)
         before = inbox.acked
-        if ack > before:
+        if ack > before and (batches or not self.patience or inbox.owes(self.patience)):
             inbox.acked = ack
         elif not batches:
             return []

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, overload
 
+from open_channel.bus.channel import Channel as AsyncChannel
+from open_channel.bus.channel import open_channel as open_async
 from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
-from open_channel.channel.channel import Channel as AsyncChannel
-from open_channel.channel.channel import open_channel as open_async
 from open_channel.channel.conversation import Peer
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelError

@@ -1,0 +1,378 @@
+"""The channel: what ``open_channel()`` returns.
+
+The bus starts with its first use: a program that only connects imports none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from open_channel.channel.channel import (
+    CONNECT_TIMEOUT,
+    DEFAULT_NAME,
+    SocketChannel,
+    name_and_listener,
+)
+from open_channel.channel.listener import Listener
+from open_channel.protocol.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from types import TracebackType
+
+    from open_channel.bus.client import BusClient
+    from open_channel.bus.locks import Lock
+    from open_channel.bus.requests import Handler, Service
+    from open_channel.bus.subscription import Overflow, Subscription
+
+__all__ = ["Channel", "Member", "MemberChange", "Stats", "open_channel"]
+
+_Result = TypeVar("_Result")
+_REQUEST_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a channel: one opened channel in one process."""
+
+    id: str
+    """32 random hexadecimal digits."""
+    pid: int
+    hosting: frozenset[str]
+    """The services it hosts now: ``"broker"``, ``"listener"``, both or none."""
+    labels: Mapping[str, str]
+    """What it was opened with."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """A member has come or gone."""
+
+    kind: Literal["joined", "left"]
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of one member's bus, from its opening on; sizes are bytes."""
+
+    epoch: int
+    """Of the broker it is connected to, or was last: how many hosts the channel has had."""
+    takeovers: int
+    """How many other hosts it has been connected to since the first."""
+    members: int
+    unacknowledged: int
+    """Publications that have not arrived everywhere."""
+    outbox: int
+    """Their size."""
+    queued: int
+    """What this member's subscriptions hold, and was not taken."""
+    resent: int
+    """Publications sent again to a new host."""
+    duplicates: int
+    """Messages that arrived again and were dropped."""
+    missed: int
+    """Messages that this member's subscriptions lost: see ``Message.missed``."""
+    left_out: int
+    """Members that publications of this one were acknowledged without."""
+    round_trip: float | None
+    """Seconds that the last ``flush()`` or confirmed ``publish()`` took; None before one."""
+
+
+@overload
+def open_channel(
+    name: Listener,
+    /,
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    labels: Mapping[str, str] | None = None,
+    hosts: bool = True,
+) -> Channel: ...
+@overload
+def open_channel(
+    name: str = DEFAULT_NAME,
+    listener: Listener | None = None,
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    labels: Mapping[str, str] | None = None,
+    hosts: bool = True,
+) -> Channel: ...
+def open_channel(
+    name: str | Listener = DEFAULT_NAME,
+    listener: Listener | None = None,
+    *,
+    directory: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    labels: Mapping[str, str] | None = None,
+    hosts: bool = True,
+) -> Channel:
+    """Open a channel by name; nothing starts before its first use.
+
+    ``name`` is shared by all processes that talk over this channel: any printable text up to 4096
+    bytes of UTF-8. ``listener`` is called with a ``ChannelSocket`` for each client while this
+    process hosts the channel; a process without one connects to others and never hosts.
+    ``open_channel(listener)`` uses the default name.
+
+    ``directory`` is where the channel's files live; None means ``$OPEN_CHANNEL_DIR``, else the
+    user's runtime directory, else one in ``/tmp``. ``limits`` bounds sizes and times; None means
+    the defaults of ``Limits``. ``labels`` is what the other members see of this one, beside its
+    pid. ``hosts=False``: this member never hosts the broker (publish/subscribe and all that).
+
+    Raises NameInvalid for a name that cannot be used, and TypeError for a listener that cannot be
+    called.
+    """
+    name, listener = name_and_listener(name, listener)
+    return Channel(name, listener, directory, limits or Limits(), labels, hosts=hosts)
+
+
+class Channel(SocketChannel):
+    """One opened channel; made by ``open_channel()``.
+
+    ``connect()`` is for conversations with a listener; everything else is the bus. ``async with``
+    joins the bus and leaves it; without, the first use joins.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        listener: Listener | None,
+        directory: str | os.PathLike[str] | None,
+        limits: Limits,
+        labels: Mapping[str, str] | None = None,
+        *,
+        hosts: bool = True,
+    ) -> None:
+        super().__init__(name, listener, directory, limits, labels)
+        self._hosts = hosts
+        self._bus: BusClient | None = None
+
+    def _join_bus(self) -> BusClient:
+        bus = self._bus
+        if bus is not None:
+            bus.check_open()
+            return bus
+        self._check_open()
+        asyncio.get_running_loop()  # before anything is made
+        from open_channel.bus.client import BusClient
+
+        self._bus = BusClient(self._join(), hosts=self._hosts, timeout=CONNECT_TIMEOUT)
+        return self._bus
+
+    async def __aenter__(self) -> Channel:
+        """Join the bus: host it here where nobody does.
+
+        Raises ConnectTimeout when that takes longer than 5 s, what the host refused, and what
+        ``connect()`` raises.
+        """
+        await self._join_bus().wait_connected()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Leave: wait until what was published has arrived everywhere, then close the socket too.
+
+        ``timeout`` bounds the wait, in seconds; what has not arrived by then may be lost. If this
+        process hosts the channel, another takes over in order. Again is harmless.
+        """
+        if self._bus is not None:
+            await self._bus.close(timeout)
+        await super().close(timeout)
+
+    # --- publish and subscribe -------------------------------------------------------------
+
+    async def publish(
+        self, topic: str, data: Any = b"", *, confirm: bool = False
+    ) -> tuple[str, ...]:
+        """Publish one message to everybody who subscribes to ``topic`` now.
+
+        ``data`` is bytes, which pass untouched, or anything that MessagePack can carry. Waits for
+        room while more than ``Limits.drain`` bytes are unacknowledged, not for delivery. With
+        ``confirm`` it returns when every subscriber has received the message; the ids of members
+        that were left out because they are out of touch are what it returns (none, normally, and
+        always none without ``confirm``).
+
+        Raises TopicInvalid, PayloadInvalid, MessageTooLarge, ChannelClosed, ChannelForked, and
+        ConnectTimeout when the channel never was connected. When it is cancelled while it waits
+        for room nothing is published; while it waits for confirmation, the message is.
+        """
+        bus = self._bus or self._join_bus()
+        if bus.room <= 0:
+            await bus.wait_for_room()
+        bus.publish(topic, data)
+        return await bus.confirmed() if confirm else ()
+
+    def publish_nowait(self, topic: str, data: Any = b"") -> None:
+        """Publish one message, without waiting for room.
+
+        Raises OutboxFull when more than ``Limits.outbox`` bytes are unacknowledged, and the errors
+        of ``publish()``; nothing is published then.
+        """
+        bus = self._bus or self._join_bus()
+        bus.publish(topic, data)
+
+    async def flush(self) -> tuple[str, ...]:
+        """Wait until everything published so far has arrived at every subscriber.
+
+        Returns the ids of members that were left out, as ``publish(confirm=True)`` does. Raises
+        what closed the channel. Can be cancelled: nothing is taken back.
+        """
+        return await self._join_bus().confirmed()
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        type: Any = None,  # noqa: A002 (the word for it, as in msgspec)
+    ) -> Subscription:
+        """Subscribe to all topics that ``pattern`` matches; use it in ``async with``.
+
+        ``pattern`` is a NATS subject: ``*`` stands for one token, a last ``>`` for one or more.
+
+        ``group``: each message goes to one member of the group only, as a job: see ``Job``. A group
+        is known by its name and its pattern. ``prefetch`` is how many jobs one consumer may have in
+        hand, those that wait here for it included.
+
+        ``queue`` is how many bytes may wait here to be taken; None means ``Limits.queue``. When it
+        is full, ``overflow`` says what happens: ``"drop_oldest"``, ``"drop_newest"`` (both are told
+        by ``Message.missed``), or ``"block"``: nothing is dropped, and publishers wait in the end.
+
+        ``type`` is what ``Message.data`` decodes into and is checked against: a dataclass, a
+        msgspec Struct, ``list[int]``...; None decodes what comes into plain data.
+
+        Raises TopicInvalid, and ValueError for options that make no sense.
+        """
+        from open_channel.bus.subscription import Subscription
+
+        return Subscription(
+            self._join_bus,
+            pattern,
+            group=group,
+            overflow=overflow,
+            prefetch=prefetch,
+            queue=queue,
+            wanted=type,
+        )
+
+    # --- requests --------------------------------------------------------------------------
+
+    def serve(
+        self,
+        topic: str,
+        handler: Handler,
+        *,
+        concurrency: int = 64,
+        type: Any = None,  # noqa: A002 (as in subscribe())
+    ) -> Service:
+        """Answer requests to ``topic`` (or a pattern); use it in ``async with``.
+
+        ``handler(message)`` returns the reply, or is a coroutine function that does; what it raises
+        reaches the requester as ResponderError. Up to ``concurrency`` requests are handled at the
+        same time. ``type`` as in ``subscribe()``.
+
+        Raises TopicInvalid, TypeError for a handler that cannot be called, and ValueError.
+        """
+        from open_channel.bus.requests import Service
+
+        return Service(self._join_bus, topic, handler, concurrency=concurrency, wanted=type)
+
+    async def request(
+        self,
+        topic: str,
+        data: Any = b"",
+        *,
+        to: str | None = None,
+        timeout: float | None = _REQUEST_TIMEOUT,
+        type: Any = None,  # noqa: A002 (as in subscribe(), of the reply)
+    ) -> Any:
+        """Ask one of those who serve ``topic``, or the member ``to`` (its id); return the reply.
+
+        ``timeout`` is in seconds; None waits for ever, and still ends when the responder dies.
+
+        Raises NoResponders when nobody serves the topic, ResponderDied, ResponderError with type
+        and text of what the responder raised, RequestTimeout, and the errors of ``publish()``. When
+        it is cancelled, a request that nobody has begun to answer is taken back.
+        """
+        replies = await self._join_bus().request(topic, data, to, False, timeout, type)
+        reply = next(iter(replies.values()))
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    async def request_all(
+        self,
+        topic: str,
+        data: Any = b"",
+        *,
+        timeout: float | None = _REQUEST_TIMEOUT,
+        type: Any = None,  # noqa: A002 (as in request())
+    ) -> dict[str, Any]:
+        """Ask everybody who serves ``topic``; return {member id: reply} when all have replied.
+
+        What a responder raised stands in its place as a ResponderError. After ``timeout`` seconds
+        (None: no bound) those who have not replied are missing, and so are those who died; nobody
+        serving the topic is an empty dictionary. Raises the errors of ``publish()``.
+        """
+        replies = await self._join_bus().request(topic, data, None, True, timeout, type)
+        return {member.hex(): reply for member, reply in replies.items()}
+
+    # --- members, locks --------------------------------------------------------------------
+
+    @property
+    def member(self) -> str:
+        """This member's own id, 32 hexadecimal digits."""
+        return self._join().id.hex()
+
+    @property
+    def members(self) -> list[Member]:
+        """Who is here, as far as this member knows now; itself included once it is connected."""
+        return self._join_bus().members()
+
+    async def watch_members(self) -> AsyncIterator[MemberChange]:
+        """Iterate over the members that join and leave from now on, until the channel is closed."""
+        bus = self._join_bus()
+        async for change in bus.changes():
+            yield change
+
+    def lock(self, name: str, *, timeout: float | None = None) -> Lock:
+        """A lock that one process at a time holds; use it in ``async with``.
+
+        It is the kernel's: released at its holder's death, and never taken away from a living one.
+        ``timeout`` is in seconds; None waits for ever, 0 tries once. Raises WaitTimeout when it
+        passes.
+        """
+        from open_channel.bus.locks import Lock
+
+        self._check_open()
+        return Lock(self._join().files, name, timeout)
+
+    async def lead(self, name: str, run: Callable[[], Awaitable[_Result] | _Result]) -> _Result:
+        """Wait until this member leads ``name``, then run ``run()`` and return its result.
+
+        Exactly one member leads while anybody wants to; when it dies or returns, the next one does
+        within milliseconds. When this is cancelled, ``run()`` is, and the next one leads.
+        """
+        from open_channel.bus.locks import lead
+
+        self._check_open()
+        return await lead(self._join().files, name, run)
+
+    def stats(self) -> Stats:
+        """Figures of this member's bus."""
+        return self._join_bus().stats()

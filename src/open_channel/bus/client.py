@@ -1,0 +1,444 @@
+"""A member on an event loop: its link to the broker, and whoever waits for what comes over it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from open_channel.bus.channel import Member, MemberChange, Stats
+from open_channel.bus.core import codec
+from open_channel.bus.core.interests import Interest
+from open_channel.bus.core.member import MemberCore
+from open_channel.bus.core.records import NOBODY, Flag, MemberInfo
+from open_channel.bus.core.subjects import check_topic
+from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
+from open_channel.bus.requests import Replies
+from open_channel.bus.subscription import Subscription
+from open_channel.channel.conversation import CLOSED_HERE
+from open_channel.channel.listener import SERVICE as LISTENER
+from open_channel.errors import (
+    ChannelClosed,
+    ChannelError,
+    ChannelForked,
+    MessageTooLarge,
+    NoResponders,
+    OutboxFull,
+    RequestTimeout,
+)
+from open_channel.io import fork
+from open_channel.io.link import Link
+from open_channel.io.lockfile import is_locked, read_file
+from open_channel.protocol.batches import OVERHEAD
+from open_channel.protocol.records import decode_host
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from open_channel.io.member import Member as OwnMember
+    from open_channel.protocol.control import Welcome
+    from open_channel.protocol.limits import Limits
+
+__all__ = ["BusClient", "Change"]
+
+_HEADERS = 64 * 1024  # what a record may take beside its message
+_TOPICS = 65536  # how many topics are remembered as checked
+_FAIR = 256 * 1024  # bytes published before publish() lets others run
+_ENCODED, _EVERYONE = int(Flag.ENCODED), int(Flag.EVERYONE)
+_UNBOUNDED = 2**62  # the bus bounds what it queues itself: see MemberCore and Seat
+
+
+class Change(NamedTuple):
+    """A member has come or gone."""
+
+    kind: Literal["joined", "left"]
+    member: MemberInfo
+
+
+class BusClient:
+    """One opened channel on the bus."""
+
+    def __init__(self, member: OwnMember, *, hosts: bool, timeout: float | None) -> None:
+        self.member = member
+        self.limits: Limits = member.limits
+        self.loop = asyncio.get_running_loop()
+        member.join(bus=True)
+        linked = copy.copy(member)
+        linked.limits = replace(
+            member.limits,
+            max_message=min(member.limits.max_message + _HEADERS, 2**31),
+            outbox=_UNBOUNDED,
+        )
+        self._host = BrokerHost(linked) if hosts else None
+        self._link = Link(linked, SERVICE, self, self._host, timeout, carries=False)
+        self._io = self._link.io
+        self._inbox = self._link.session.inbox
+        info = MemberInfo(member.id, os.getpid(), member.labels)
+        self.core = MemberCore(info, self._link.session.outbox, self)
+        self.epoch = 0
+        self.takeovers = 0
+        self.host = b""
+        """Whose broker it is connected to, or was last."""
+        self.error: ChannelError | None = None
+        self.connected = False
+        self._pid = os.getpid()
+        self._scheduled = False
+        self._touched: set[Subscription] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._watchers: set[Callable[[Change | None], None]] = set()
+        self._on_end: set[Callable[[ChannelError], None]] = set()
+        self._leaving: asyncio.Task[None] | None = None
+        self._topics: dict[str, bytes] = {}
+        self.room = _FAIR
+        """Bytes that may be published before somebody looks whether that is still in order."""
+        self._round_trip: float | None = None
+        self.missed = 0
+        """Counts the messages that subscriptions of this member have lost."""
+        self._io.user = self
+        fork.watch(self)
+        self._link.start()
+
+    @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self.member.files.name
+
+    @property
+    def hosting(self) -> bool:
+        """Whether this process hosts the broker now."""
+        return self._host is not None and self._host.hosting
+
+    @property
+    def broker_host(self) -> BrokerHost | None:
+        """What hosts the broker here when elected; None when this member does not."""
+        return self._host
+
+    # --- what the link tells ---------------------------------------------------------------
+
+    def link_connected(self, welcome: Welcome, uid: int) -> None:
+        """See ``LinkOwner``."""
+        self.takeovers += bool(self.host) and welcome.epoch != self.epoch
+        self.epoch = welcome.epoch
+        self.host = welcome.member
+        self.connected = True
+        self._wake()
+
+    def link_lost(self, reason: str) -> None:
+        """See ``LinkOwner``."""
+        self.connected = False
+
+    def link_ended(self, error: ChannelError | None) -> None:
+        """See ``LinkOwner``."""
+        self._finish(error or ChannelClosed(name=self.name, reason=CLOSED_HERE))
+
+    # --- what the session tells ------------------------------------------------------------
+
+    def opened(self) -> None:
+        """See ``SessionUser``."""
+        self.core.opened()
+
+    def readable(self, *, now: bool = False) -> None:
+        """See ``SessionUser``."""
+        messages, receive = self._inbox.messages, self.core.receive
+        while messages:
+            receive(messages.popleft())
+        touched, self._touched = self._touched, set()
+        for subscription in touched:
+            subscription.wake(now=now)
+        session = self._link.session
+        session.patience = 0 if self.core.eager else PATIENCE
+        self.core.eager = False
+        self.schedule()
+
+    def touched(self, subscription: Subscription) -> None:
+        """Something has arrived for it: it is woken once all that has come is looked at."""
+        self._touched.add(subscription)
+
+    def progressed(self) -> None:
+        """See ``SessionUser``: what counts is what the broker acknowledges."""
+
+    # --- what the core tells ---------------------------------------------------------------
+
+    def joined(self, member: MemberInfo) -> None:
+        """See ``MemberUser``."""
+        self._tell(Change("joined", member))
+
+    def left(self, member: MemberInfo) -> None:
+        """See ``MemberUser``."""
+        self._tell(Change("left", member))
+
+    def has_room(self) -> None:
+        """See ``MemberUser``."""
+        self._wake()
+
+    def _tell(self, change: Change | None) -> None:
+        for watcher in list(self._watchers):
+            watcher(change)
+
+    def watch(self, watcher: Callable[[Change | None], None]) -> Callable[[], None]:
+        """Call ``watcher`` with each change, None at the end; returns what ends that."""
+        self._watchers.add(watcher)
+        return lambda: self._watchers.discard(watcher)
+
+    def when_ended(self, callback: Callable[[ChannelError], None]) -> Callable[[], None]:
+        """Call back when the bus is closed; returns what takes that back."""
+        self._on_end.add(callback)
+        return lambda: self._on_end.discard(callback)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """What was said in this turn of the loop leaves at its end."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self.error is None:
+            self.core.flush()
+            self._io.flush()
+
+    def check_open(self) -> None:
+        """Raise what closed the channel, if it is closed."""
+        if self.error is not None:
+            raise self.error.again()
+
+    def subscribe(self, make: Callable[[int], Interest]) -> Interest:
+        """Begin a subscription."""
+        self.check_open()
+        interest = self.core.subscribe(make)
+        self.schedule()
+        return interest
+
+    async def wait_for_room(self) -> None:
+        """Wait while more is unacknowledged than should be; let others run."""
+        await asyncio.sleep(0)
+        await self.wait_until(lambda: self.core.backlog <= self.limits.drain)
+        self.room = _FAIR
+
+    def publish(self, topic: str, data: object) -> None:
+        """Publish one message; see ``Channel.publish_nowait()``."""
+        known = self._topics.get(topic)
+        if known is None:
+            known = self._check_topic(topic)
+        if type(data) is bytes:
+            body, flags = data, 0
+        else:
+            body, encoded = codec.encode(data, topic)
+            flags = _ENCODED if encoded else 0
+        size = len(body)
+        if size >= self.room:
+            self._check_size(size)
+        self.room -= size + OVERHEAD
+        self.core.publish(known, body, flags)
+        if not self._scheduled:
+            self.schedule()
+
+    def _check_topic(self, topic: str) -> bytes:
+        if len(self._topics) >= _TOPICS:
+            self._topics.clear()
+        known = self._topics[topic] = check_topic(topic).encode()
+        return known
+
+    def _check_size(self, size: int) -> None:
+        self.check_open()
+        limits = self.limits
+        if size > limits.max_message:
+            raise MessageTooLarge(size=size, limit=limits.max_message)
+        if self.core.backlog and self.core.backlog + size > limits.outbox:
+            raise OutboxFull(size=self.core.backlog, limit=limits.outbox)
+        self.room = max(self.room, size + 1)
+
+    async def request(
+        self,
+        topic: str,
+        data: object,
+        to: str | None,
+        everyone: bool,
+        timeout: float | None,
+        wanted: Any,
+    ) -> dict[bytes, Any]:
+        """See ``Channel.request()`` and ``Channel.request_all()``."""
+        self.check_open()
+        known = self._topics.get(topic) or self._check_topic(topic)
+        body, encoded = codec.encode(data, topic)
+        self._check_size(len(body))
+        if self.room <= 0:
+            await self.wait_for_room()
+        address = _address(to)
+        replies = Replies(self, topic, address, everyone, wanted)
+        flags = (_ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
+        seq = self.core.request(known, address, body, flags, replies)
+        self.schedule()
+        forget = self.when_ended(replies.failed)
+        waiting = asyncio.timeout(timeout)
+        try:
+            async with waiting:
+                await replies.result
+        except NoResponders:
+            if not everyone:
+                raise
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            if not everyone:
+                raise RequestTimeout(topic=topic, timeout=timeout) from None
+        finally:
+            forget()
+            self.core.cancel(seq)
+            self.schedule()
+        return replies.replies
+
+    # --- who is here, and how it goes ------------------------------------------------------
+
+    def members(self) -> list[Member]:
+        """See ``Channel.members``."""
+        listener = self._listener_host()
+        return [self._member(info, listener) for info in self.core.roster.values()]
+
+    def _member(self, info: MemberInfo, listener: str) -> Member:
+        member = info.id.hex()
+        hosting = {"broker"} if info.id == self.host and self.connected else set[str]()
+        if member == listener:
+            hosting.add("listener")
+        return Member(member, info.pid, frozenset(hosting), dict(info.labels))
+
+    def _listener_host(self) -> str:
+        path = self.member.files.lock(LISTENER[0])
+        record = decode_host(read_file(path)[0])
+        return record.member if record is not None and is_locked(path) else ""
+
+    async def changes(self) -> AsyncIterator[MemberChange]:
+        """See ``Channel.watch_members()``."""
+        self.check_open()
+        waiting: asyncio.Queue[Change | None] = asyncio.Queue()
+        self._watchers.add(waiting.put_nowait)
+        try:
+            while (change := await waiting.get()) is not None:
+                member = self._member(change.member, self._listener_host())
+                yield MemberChange(change.kind, member)
+        finally:
+            self._watchers.discard(waiting.put_nowait)
+
+    def stats(self) -> Stats:
+        """See ``Channel.stats()``."""
+        core = self.core
+        subscriptions = [sub for sub in core.sinks() if isinstance(sub, Subscription)]
+        return Stats(
+            epoch=self.epoch,
+            takeovers=self.takeovers,
+            members=len(core.roster),
+            unacknowledged=core.held,
+            outbox=sum(core.sizes),
+            queued=sum(subscription.backlog for subscription in subscriptions),
+            resent=core.resent,
+            duplicates=core.duplicates,
+            missed=self.missed,
+            left_out=len(core.without),
+            round_trip=self._round_trip,
+        )
+
+    # --- waiting ---------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds that connecting or an acknowledgement can bring about.
+
+        Raises what closed the channel. Can be cancelled.
+        """
+        while not condition():
+            self.check_open()
+            future: asyncio.Future[None] = self.loop.create_future()
+            self._waiting.add(future)
+            try:
+                await future
+            finally:
+                self._waiting.discard(future)
+
+    async def wait_connected(self) -> None:
+        """Wait for the first connection; raises what prevented it."""
+        await self.wait_until(lambda: bool(self.host))
+
+    async def confirmed(self) -> tuple[str, ...]:
+        """Wait until everything published so far has arrived; return who was left out."""
+        self.check_open()
+        start, first = self.loop.time(), self.core.oldest
+        await self.settled()
+        self._round_trip = self.loop.time() - start
+        return tuple(member.hex() for member, seq in self.core.without.items() if seq >= first)
+
+    async def settled(self) -> None:
+        """Wait until everything published so far is acknowledged."""
+        done = False
+
+        def finished() -> None:
+            nonlocal done
+            done = True
+            self._wake()
+
+        self.core.when_acknowledged(finished)
+        self.schedule()
+        await self.wait_until(lambda: done)
+
+    # --- the end ---------------------------------------------------------------------------
+
+    async def close(self, timeout: float) -> None:
+        """Wait until what was published has arrived, ``timeout`` seconds at most; then leave."""
+        try:
+            if self.error is None and (self.core.held or self.core.pending):
+                async with asyncio.timeout(timeout):
+                    await self.settled()
+        except (TimeoutError, ChannelError):
+            pass
+        finally:
+            self._finish(ChannelClosed(name=self.name, reason=CLOSED_HERE))
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
+
+    def _finish(self, error: ChannelError) -> None:
+        if self.error is not None:
+            return
+        self._io.flush()
+        self.error = error
+        self.room = 0  # whoever publishes is told
+        self.connected = False
+        self._link.close()
+        self._wake()
+        self._tell(None)
+        for callback in list(self._on_end):
+            callback(error)
+        self._leaving = self.loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        try:
+            if self._host is not None:
+                await self._host.hand_over()
+        finally:
+            self.member.leave()
+            fork.unwatch(self)
+
+    def forked(self) -> None:
+        """In a child: see ``io.fork``."""
+        self.error = ChannelForked(name=self.name, owner=self._pid)
+        self.room = 0
+        self.connected = False
+
+
+def _address(to: str | None) -> bytes:
+    if to is None:
+        return NOBODY
+    try:
+        address = bytes.fromhex(to)
+    except (ValueError, TypeError):
+        address = b""
+    if len(address) != len(NOBODY):
+        raise ValueError(f"a member's id is 32 hexadecimal digits, not {to!r}")
+    return address

@@ -1,0 +1,459 @@
+"""The broker: takes publications in, hands them on, and acknowledges what has arrived everywhere.
+
+A publication is routed once. Its publisher is told that it is done when every subscriber has
+received it, every job of it is done, and nobody is *expected* any more: a new host expects each
+member that is alive until it has come back, since only members know what they subscribed to and
+have in hand. What is routed meanwhile is logged, and played to each one that returns.
+
+Members that stay out of touch for longer than a limit are *released*: publishers are acknowledged
+without them, and told so, and they learn of it when they come back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from open_channel.bus.core import records as r
+from open_channel.bus.core.routing import Routing
+from open_channel.bus.core.seat import Entry, Seat, Subscription
+from open_channel.errors import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from open_channel.bus.core.records import MemberInfo, Publication
+    from open_channel.bus.core.seat import Receipt
+    from open_channel.protocol.outbox import Outbox
+
+__all__ = ["Bounds", "Broker"]
+
+_REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
+_REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
+
+
+class Bounds(NamedTuple):
+    """The limits of one broker, in seconds and bytes."""
+
+    grace: float
+    """How long a new host waits for members that are alive."""
+    lag: float
+    """How long a publication may wait for a subscriber to receive it."""
+    queue: int
+    """How much is kept for a member that is out of touch."""
+
+
+class _Logged(NamedTuple):
+    """A publication routed while members were expected."""
+
+    publication: Publication
+    entry: Entry
+    groups: set[str]
+
+
+class Broker:
+    """The broker of one hosting."""
+
+    def __init__(
+        self,
+        expected: Iterable[MemberInfo],
+        bounds: Bounds,
+        now: float,
+        *,
+        merges: bool = False,
+        dead: Collection[bytes] = (),
+    ) -> None:
+        self.seats: dict[bytes, Seat] = {info.id: Seat(info.id, info) for info in expected}
+        self.expected: set[Seat] = set(self.seats.values())
+        """Who is alive and has not come back yet."""
+        self.dirty: set[Seat] = set()
+        """Who has something to be written."""
+        self.bounds = bounds
+        self.now = now
+        self.routed = 0
+        """Counts the messages taken in."""
+        self.dropped = 0
+        """Counts the messages dropped for members that were out of touch."""
+        self.bytes = 0
+        self._merges = merges
+        """Whether members' rosters tell who is alive: where the directory was deleted meanwhile,
+        the files of those who have not come back yet cannot."""
+        self._dead = set(dead)
+        self._deadline = now + bounds.grace
+        self._routing = Routing(self)
+        self._log: list[_Logged] = []
+        self.absent: set[Seat] = set()
+        """Who is alive and has not come back within the grace."""
+        if not self.expected:
+            self._settle()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody is expected any more."""
+        return not self.expected
+
+    # --- members come and go ---------------------------------------------------------------
+
+    def received(self, member: bytes, outbox: Outbox, record: bytes, now: float) -> None:
+        """A member says something; raises RemoteProtocolError when it makes no sense."""
+        self.now = now
+        kind = record[0] if record else 0
+        seat = self.seats.get(member)
+        if seat is None or seat.outbox is not outbox:
+            control = r.decode_control(record) if kind == r.CONTROL else None
+            if not isinstance(control, r.Snapshot) or control.info.id != member:
+                raise RemoteProtocolError(reason="a session that does not begin with a snapshot")
+            self._open(member, outbox, control)
+        elif kind in {r.PUBLISH, r.DIRECT}:
+            self._publish(seat, kind, record)
+        elif kind == r.CONTROL:
+            self._command(seat, r.decode_control(record))
+        else:
+            raise RemoteProtocolError(reason=f"a record of unknown kind {kind}")
+
+    def _open(self, member: bytes, outbox: Outbox, snapshot: r.Snapshot) -> None:
+        seat = self.seats.get(member)
+        if seat is None:
+            seat = self.seats[member] = Seat(member, snapshot.info)
+            for other in self.seats.values():
+                if other is not seat:
+                    self.control(other, r.Joined(snapshot.info))
+        elif seat.outbox is not None:
+            raise RemoteProtocolError(reason="a member with two sessions")
+        seat.info = snapshot.info
+        seat.known_done = set(snapshot.done)
+        if self._merges and self.now < self._deadline:
+            self._expect(snapshot.roster)
+        waiting, seat.queue = seat.queue, deque()
+        seat.queued = 0
+        seat.outbox = outbox
+        self.absent.discard(seat)
+        self._adopt(seat, snapshot.without)
+        for other in self.seats.values():
+            if seat.member in other.without:
+                self._gap(other, seat)
+        subscriptions = [self._routing.add(seat, record) for record in snapshot.subscriptions]
+        for job in snapshot.jobs:
+            self._routing.report(seat, job)
+        self._replay(seat, subscriptions)
+        for queued, receipt, topic, count in waiting:
+            seat.send(queued, self.now, receipt, topic, count)
+        self.control(seat, r.Roster([other.info for other in self.seats.values()]))
+        for record in snapshot.subscriptions:
+            if not record.confirmed:
+                self.control(seat, r.Confirmed(record.id))
+        self._whole(seat)
+
+    def _expect(self, roster: list[MemberInfo]) -> None:
+        for info in roster:
+            if info.id not in self.seats and info.id not in self._dead:
+                self.seats[info.id] = seat = Seat(info.id, info)
+                self.expected.add(seat)
+
+    def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
+        """What earlier hosts acknowledged to this publisher without somebody."""
+        for member, seq in without.items():
+            absent = self.seats.get(member)
+            if absent is not None:
+                seat.without[member] = seq
+                if absent.outbox is not None and absent is not seat:
+                    self._gap(seat, absent)
+        seat.without_changed = seat.without != without
+
+    def _gap(self, publisher: Seat, seat: Seat) -> None:
+        """Tell a member what was acknowledged without it, and forget that when it knows."""
+        seq = publisher.without[seat.member]
+        self.control(seat, r.Gap(publisher.member, seq), _Told(self, publisher, seat, seq))
+
+    def _replay(self, seat: Seat, subscriptions: list[Subscription]) -> None:
+        for logged in self._log:
+            publication, entry = logged.publication, logged.entry
+            if publication.to == seat.member:
+                self.deliver(seat, publication, entry)
+            elif publication.to == r.NOBODY:
+                self._routing.replay(seat, subscriptions, publication, entry, logged.groups)
+
+    def left(self, member: bytes, now: float) -> None:
+        """A member is dead, or has left in order."""
+        self.now = now
+        if self._merges:
+            self._dead.add(member)
+        seat = self.seats.pop(member, None)
+        if seat is None:
+            return
+        for subscription in list(seat.subscriptions.values()):
+            self._routing.remove(subscription)
+        self._routing.died(seat)
+        self.absent.discard(seat)
+        seat.let_go()
+        seat.queue.clear()
+        for logged in self._log:
+            if logged.publication.to == member:
+                self._unreachable(logged.publication, logged.entry)
+        for other in self.seats.values():
+            if other.without.pop(member, None) is not None:
+                other.without_changed = True
+            self.control(other, r.Left(member))
+        self.dirty.discard(seat)
+        self._returned(seat)
+
+    def _returned(self, seat: Seat) -> None:
+        """Somebody who was expected has told all, or never will."""
+        if seat in self.expected:
+            self.expected.discard(seat)
+            if not self.expected:
+                self._settle()
+
+    def _settle(self) -> None:
+        log, self._log = self._log, []
+        for logged in log:
+            publication, entry = logged.publication, logged.entry
+            target = self.seats.get(publication.to)
+            if target is not None and target.outbox is None:
+                # It is absent: this waits for it.
+                self.deliver(target, publication, entry)
+            for absent in self.seats.values():
+                if absent.outbox is None and publication.to in {r.NOBODY, absent.member}:
+                    self._leave_out(entry.seat, absent, entry.last)
+        self._routing.settle([(logged.publication, logged.entry) for logged in log])
+        for logged in log:
+            logged.entry.received()
+        self.absent = {seat for seat in self.seats.values() if seat.outbox is None}
+
+    # --- publications ----------------------------------------------------------------------
+
+    def _publish(self, seat: Seat, kind: int, record: bytes) -> None:
+        publication = r.parse(record)
+        if publication.sender != seat.member:
+            raise RemoteProtocolError(reason="a publication in another member's name")
+        if publication.first <= seat.routed:
+            return
+        seat.routed = publication.last
+        self.routed += publication.total
+        self.bytes += len(record)
+        entry = Entry(self, seat, publication.first, publication.last)
+        if not self.settled:
+            entry.waiting += 1
+            groups: set[str] = set()
+            self._log.append(_Logged(publication, entry, groups))
+        else:
+            groups = set()
+        if kind == r.PUBLISH:
+            if publication.to != r.NOBODY:
+                raise RemoteProtocolError(reason="a publication to a topic and to a member")
+            self._routing.publish(publication, entry, groups)
+        else:
+            self._direct(publication, entry)
+        for absent in self.absent:
+            if publication.to == r.NOBODY:
+                self._leave_out(seat, absent, entry.last)
+        entry.received()
+
+    def _direct(self, publication: Publication, entry: Entry) -> None:
+        if publication.flags & (_REPLY | _DONE):
+            self._routing.ends(publication)
+        target = self.seats.get(publication.to)
+        if target is None:
+            self._unreachable(publication, entry)
+        elif target.outbox is not None or self.settled:
+            self.deliver(target, publication, entry)
+
+    def _unreachable(self, publication: Publication, entry: Entry) -> None:
+        if publication.flags & _REQUEST and entry.seat.member in self.seats:
+            self.control(entry.seat, r.Ended(publication.first, r.End.GONE))
+
+    def deliver(self, seat: Seat, publication: Publication, entry: Entry) -> None:
+        """Queue a publication for a subscriber."""
+        topic = "" if publication.to != r.NOBODY else publication.topic
+        self.dirty.add(seat)
+        if not seat.released:
+            entry.waiting += 1
+            seat.send(publication.record, self.now, entry, topic, publication.total)
+            return
+        self._leave_out(entry.seat, seat, entry.last)
+        seat.send(publication.record, self.now, _NOTHING, topic, publication.total)
+        if seat.queued > self.bounds.queue:
+            self.dropped += seat.bound(self.bounds.queue)
+
+    def _leave_out(self, publisher: Seat, seat: Seat, seq: int) -> None:
+        publisher.without[seat.member] = seq
+        publisher.without_changed = True
+        self.dirty.add(publisher)
+
+    def progressed(self, entry: Entry) -> None:
+        """See ``Completes``."""
+        seat = entry.seat
+        if self.seats.get(seat.member) is not seat:
+            return
+        if not entry.waiting:
+            seat.acks.append((entry.first, entry.last))
+            self.dirty.add(seat)
+        elif entry.jobs == entry.waiting and not entry.told:
+            entry.told = True
+            seat.told_jobs.append(entry.first)
+            self.dirty.add(seat)
+
+    # --- commands --------------------------------------------------------------------------
+
+    def _command(self, seat: Seat, record: r.Control) -> None:
+        match record:
+            case r.Subscribe():
+                self._routing.add(seat, record)
+                self.control(seat, r.Confirmed(record.id))
+            case r.Unsubscribe(number, kept):
+                subscription = seat.subscriptions.get(number)
+                if subscription is not None:
+                    self._routing.remove(subscription, set(kept))
+            case r.Reject(publisher, seq, group):
+                self._routing.reject(seat, (publisher, seq, group))
+            case r.Took(number, publisher, seq):
+                self._routing.took(seat, number, publisher, seq)
+            case r.Cancel(seq):
+                self._routing.cancel(seat, seq)
+            case r.Resent():
+                seat.back = True
+                seat.known_done.clear()
+                self._routing.forget_reports(seat)
+                self._returned(seat)
+            case _:
+                raise RemoteProtocolError(reason=f"{type(record).__name__} from a member")
+
+    def control(self, seat: Seat, record: r.Control, receipt: Receipt | None = None) -> None:
+        """Queue a control record."""
+        self.dirty.add(seat)
+        seat.control(record, self.now, receipt)
+
+    # --- receipts --------------------------------------------------------------------------
+
+    def acknowledged(self, member: bytes, now: float) -> None:
+        """A member's session has acknowledged something."""
+        self.now = now
+        seat = self.seats.get(member)
+        if seat is None or seat.outbox is None:
+            return
+        if seat.owed or seat.queue:
+            seat.receipts(now)
+            self.dirty.add(seat)
+        if seat.released:
+            self._whole(seat)
+
+    def _whole(self, seat: Seat) -> None:
+        """A released member has everything again: it holds acknowledgements as before."""
+        if not seat.released or seat.queue or seat.owed:
+            return
+        seat.released = False
+        for other in self.seats.values():
+            if seat.member in other.without:
+                del other.without[seat.member]
+                other.without_changed = True
+                self.dirty.add(other)
+        self._routing.refresh(seat)
+
+    def tick(self, now: float) -> None:
+        """Release those who have been out of touch for too long."""
+        self.now = now
+        for seat in self.seats.values():
+            late = bool(seat.owed) and now - seat.owed[0][1] > self.bounds.lag
+            if late and seat.outbox is not None and not seat.released:
+                self._release(seat)
+        if self.expected and now >= self._deadline:
+            for seat in self.expected:
+                if seat.outbox is None:
+                    seat.released = True
+            self.expected.clear()
+            self._settle()
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick()`` is due; None while nobody owes anything."""
+        due = self._deadline if self.expected else None
+        for seat in self.seats.values():
+            if seat.owed and not seat.released:
+                when = seat.owed[0][1] + self.bounds.lag
+                due = when if due is None else min(due, when)
+        return due
+
+    def _release(self, seat: Seat) -> None:
+        seat.released = True
+        self._routing.take_back(seat)
+        for publisher, seq in _owed_from(seat).items():
+            self._leave_out(publisher, seat, seq)
+        seat.let_go()
+        # Whole again when it has received all that is on its way now.
+        seat.owed.append((seat.written, self.now, _NOTHING))
+        self.dropped += seat.bound(self.bounds.queue)
+
+    # --- what leaves -----------------------------------------------------------------------
+
+    def flush(self) -> list[Seat]:
+        """Queue the acknowledgements; returns whose session has something to write."""
+        out: list[Seat] = []
+        for seat in self.dirty:
+            if seat.without_changed:
+                seat.without_changed = False
+                seat.control(r.Without(dict(seat.without)), self.now)
+            if seat.told_jobs:
+                for first in seat.told_jobs:
+                    seat.control(r.Taking(first), self.now)
+                seat.told_jobs.clear()
+            if seat.acks:
+                acks, seat.acks = seat.acks, []
+                seat.send(r.encode_ack(_merge(acks)), self.now)
+            if seat.outbox is not None:
+                out.append(seat)
+        self.dirty.clear()
+        return out
+
+
+class _Nothing:
+    """A receipt that nobody waits for; it counts in what a released member has to catch up."""
+
+    def received(self) -> None:
+        """See ``Receipt``."""
+
+
+_NOTHING = _Nothing()
+
+
+class _Told:
+    """When a member knows of a gap, the publisher need not remember it for it."""
+
+    def __init__(self, broker: Broker, publisher: Seat, seat: Seat, seq: int) -> None:
+        self._broker = broker
+        self._publisher = publisher
+        self._seat = seat
+        self._seq = seq
+
+    def received(self) -> None:
+        """See ``Receipt``."""
+        without = self._publisher.without
+        if without.get(self._seat.member) == self._seq and not self._seat.released:
+            del without[self._seat.member]
+            self._publisher.without_changed = True
+            self._broker.dirty.add(self._publisher)
+
+
+def _owed_from(seat: Seat) -> dict[Seat, int]:
+    """{publisher: highest number that the member has not received}."""
+    highest: dict[Seat, int] = {}
+    for _, _, receipt in seat.owed:
+        if isinstance(receipt, Entry):
+            highest[receipt.seat] = max(receipt.last, highest.get(receipt.seat, 0))
+    for _, queued, _, _ in seat.queue:
+        if isinstance(queued, Entry):
+            highest[queued.seat] = max(queued.last, highest.get(queued.seat, 0))
+    return highest
+
+
+def _merge(acks: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Adjacent ranges as one."""
+    if len(acks) == 1:
+        return acks
+    acks.sort()
+    merged = [acks[0]]
+    for first, last in acks[1:]:
+        if first == merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], last
+        else:
+            merged.append((first, last))
+    return merged

@@ -1,0 +1,126 @@
+"""Groups: who gets which job, who has it in hand, and what becomes of it when he dies.
+
+A job is one message for one group, known by its publisher, its number and the group. A request is
+a job of the responders of its topic; it ends with a reply instead of being done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from open_channel.bus.core import records as r
+
+if TYPE_CHECKING:
+    from open_channel.bus.core.interests import Key
+    from open_channel.bus.core.seat import Entry, Seat, Subscription
+
+__all__ = ["Group", "Job"]
+
+
+class Job:
+    """One message on its way to one member of a group."""
+
+    __slots__ = ("entry", "group", "holder", "key", "read", "record", "redelivered", "request")
+
+    def __init__(self, key: Key, group: Group, entry: Entry, record: bytes) -> None:
+        self.key = key
+        self.group = group
+        self.entry = entry
+        self.record = record
+        """A publication of the one message."""
+        self.request = not key[2]
+        self.redelivered = False
+        self.read = False
+        """Whether its holder has received it."""
+        self.holder: Subscription | None = None
+
+    def received(self) -> None:
+        """See ``Receipt``."""
+        self.read = True
+
+
+class Group:
+    """The consumers of one pattern that share its messages, or the responders of a service."""
+
+    __slots__ = ("_pending", "_ready", "consumers", "key", "pattern")
+
+    def __init__(self, key: str, pattern: str) -> None:
+        self.key = key
+        self.pattern = pattern
+        self.consumers: dict[Subscription, None] = {}
+        self._ready: deque[Subscription] = deque()
+        self._pending: deque[Job] = deque()
+
+    @property
+    def pending(self) -> int:
+        """How many jobs wait for a consumer."""
+        return len(self._pending)
+
+    def join(self, consumer: Subscription) -> None:
+        """One more shares the work."""
+        self.consumers[consumer] = None
+        self._ready.append(consumer)
+
+    def leave(self, consumer: Subscription) -> None:
+        """One less."""
+        del self.consumers[consumer]
+        if consumer in self._ready:
+            self._ready.remove(consumer)
+
+    def take_pending(self) -> list[Job]:
+        """The jobs that wait, which nobody is left for."""
+        jobs = list(self._pending)
+        self._pending.clear()
+        return jobs
+
+    def add(self, job: Job) -> None:
+        """A job for whoever has a hand free."""
+        self._pending.append(job)
+
+    def put_back(self, jobs: list[Job]) -> None:
+        """Jobs whose consumer is gone: they are next."""
+        for job in jobs:
+            job.holder = None
+            job.redelivered = True
+            job.read = False
+        self._pending.extendleft(reversed(jobs))
+
+    def drop(self, job: Job) -> None:
+        """A job that waits is done, or nobody wants it any more."""
+        if job in self._pending:
+            self._pending.remove(job)
+
+    def free(self, consumer: Subscription) -> None:
+        """A consumer has one job less in hand."""
+        consumer.in_hand -= 1
+        if consumer in self.consumers and consumer not in self._ready:
+            self._ready.append(consumer)
+
+    def hold(self, job: Job, consumer: Subscription) -> None:
+        """A consumer has a job in hand."""
+        job.holder = consumer
+        consumer.in_hand += 1
+        consumer.seat.jobs[job.key] = job
+
+    def assign(self, now: float) -> list[Seat]:
+        """Hand out what can be handed out; returns the seats that got something."""
+        given: list[Seat] = []
+        ready = self._ready
+        while self._pending and ready:
+            consumer = ready.popleft()
+            seat = consumer.seat
+            if consumer.in_hand >= consumer.record.prefetch or seat.released:
+                continue  # free() or its return makes it ready again
+            job = self._pending.popleft()
+            self.hold(job, consumer)
+            ready.append(consumer)
+            record = r.encode_job(consumer.record.id, job.key[1], job.redelivered, job.record)
+            seat.send(record, now, job)
+            given.append(seat)
+        return given
+
+    def refresh(self, consumer: Subscription) -> None:
+        """A consumer that was out of touch is back."""
+        if consumer in self.consumers and consumer not in self._ready:
+            self._ready.append(consumer)

@@ -1,0 +1,491 @@
+"""A member's side of the bus: what it publishes, subscribes to, has in hand and waits for.
+
+It survives every host. Publications are numbered once and kept until the broker acknowledges
+them; whatever a new host must know is in the snapshot that opens the session with it, and the
+unacknowledged publications follow it, in order. What arrives twice is recognised by its
+publisher's number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from open_channel.bus.core import records as r
+from open_channel.bus.core.interests import UNKNOWN, Interest, Key
+from open_channel.bus.core.records import Flag, MemberInfo, Publication
+from open_channel.bus.core.subjects import Matcher
+from open_channel.errors import RemoteProtocolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from open_channel.bus.core.interests import Awaiting, MemberUser, Sink
+    from open_channel.protocol.outbox import Outbox
+
+__all__ = ["Held", "MemberCore"]
+
+_SEAL = 64 * 1024  # bytes at which a publication gains nothing more from growing
+_OVERHEAD = 4  # what a message costs beside its own bytes
+_FREE = int(Flag.REPLY | Flag.DONE)  # these are bounded by what is in hand
+_REPLY, _DONE, _REQUEST = int(Flag.REPLY), int(Flag.DONE), int(Flag.REQUEST)
+
+
+class Held:
+    """A publication that is not acknowledged yet."""
+
+    __slots__ = ("first", "jobs", "last", "on_acked", "over", "record", "sent", "share", "size")
+
+    def __init__(self, first: int, last: int, record: bytes, share: int) -> None:
+        self.first = first
+        self.last = last
+        self.record = record
+        self.size = len(record)
+        self.share = share
+        """What it counts as: 0 messages, 1 jobs, 2 nothing."""
+        self.sent = False
+        """Whether a host may have it."""
+        self.over = False
+        """A request that needs no reply any more: it is not sent again."""
+        self.jobs: list[Key] = []
+        """The jobs whose being done it tells."""
+        self.on_acked: list[Callable[[], None]] = []
+
+
+class MemberCore:
+    """One member, through all its hosts."""
+
+    def __init__(self, info: MemberInfo, outbox: Outbox, user: MemberUser) -> None:
+        self.info = info
+        self.user = user
+        self.roster: dict[bytes, MemberInfo] = {}
+        self.without: dict[bytes, int] = {}
+        """{member: highest number of ours that was acknowledged without it}."""
+        self.sizes = [0, 0, 0]
+        """Bytes held unacknowledged: messages, jobs, and what counts against no limit."""
+        self.duplicates = 0
+        """Counts the messages that came again and were dropped."""
+        self.resent = 0
+        """Counts the publications sent again to a new host."""
+        self.eager = False
+        """Whether what has arrived should be acknowledged at once."""
+        self._outbox = outbox
+        self._opened = False
+        self._next = 1
+        self._held: dict[int, Held] = {}
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._pending_topic, self._pending_flags = b"", 0
+        self._done: dict[bytes, list[tuple[int, str]]] = {}
+        self._marks: dict[bytes, int] = {}
+        self._interests: dict[int, Interest] = {}
+        self._counter = 0
+        self._matcher: Matcher[Interest] = Matcher()
+        self._jobs: dict[Key, int] = {}
+        self._finished: set[Key] = set()
+        self._known_done: set[tuple[int, str]] = set()
+        self._requests: dict[int, Awaiting] = {}
+
+    # --- publishing ------------------------------------------------------------------------
+
+    def publish(self, topic: bytes, body: bytes, flags: int) -> None:
+        """Queue one message; messages to one topic in a row become one publication."""
+        if self._pending_topic is not topic or self._pending_flags != flags:
+            if self._pending:
+                self.seal()
+            self._pending_topic, self._pending_flags = topic, flags
+        self._pending.append(body)
+        self._pending_size += len(body) + _OVERHEAD
+        if self._pending_size >= _SEAL:
+            self.seal()
+
+    def seal(self) -> None:
+        """Make a publication of what was published since the last one."""
+        bodies = self._pending
+        if bodies:
+            self._pending, self._pending_size = [], 0
+            self._hold(r.PUBLISH, self._pending_flags, self._pending_topic, r.NOBODY, bodies)
+
+    def request(self, topic: bytes, to: bytes, body: bytes, flags: int, waits: Awaiting) -> int:
+        """Ask whoever serves ``topic``, or one member (``to``); returns the request's number."""
+        self.seal()
+        kind = r.PUBLISH if to == r.NOBODY else r.DIRECT
+        held = self._hold(kind, flags | _REQUEST, topic, to, [body])
+        self._requests[held.first] = waits
+        return held.first
+
+    def cancel(self, seq: int) -> None:
+        """Nobody waits for this request any more; again is harmless."""
+        if self._requests.pop(seq, None) is None:
+            return
+        if (held := self._held.get(seq)) is not None:
+            held.over = True
+            self._command(r.Cancel(seq))
+
+    def reply(self, to: bytes, seq: int, failed: bool, body: bytes, flags: int) -> None:
+        """Answer a request; it is in hand until the requester has the reply."""
+        self.seal()
+        message = r.encode_reply(seq, failed, body)
+        held = self._hold(r.DIRECT, flags | _REPLY, b"", to, [message])
+        key = (to, seq, "")
+        if key in self._jobs:
+            held.jobs.append(key)
+
+    def _hold(self, kind: int, flags: int, topic: bytes, to: bytes, bodies: list[bytes]) -> Held:
+        first = self._next
+        self._next += len(bodies)
+        record = r.encode_publication(kind, flags, topic, first, self.info.id, to, bodies)
+        held = Held(first, self._next - 1, record, 2 if flags & _FREE else 0)
+        self._held[first] = held
+        self.sizes[held.share] += held.size
+        if self._opened:
+            held.sent = True
+            self._outbox.write(record)
+        return held
+
+    @property
+    def last(self) -> int:
+        """The number of the message published last."""
+        return self._next + len(self._pending) - 1
+
+    @property
+    def pending(self) -> bool:
+        """Whether ``flush()`` has something to do."""
+        return bool(self._pending or self._done)
+
+    @property
+    def oldest(self) -> int:
+        """The number of the first message that is not acknowledged, or will be published."""
+        return next(iter(self._held), self._next)
+
+    def sinks(self) -> list[Sink]:
+        """Where the messages of the present subscriptions go."""
+        return [interest.sink for interest in self._interests.values()]
+
+    @property
+    def held(self) -> int:
+        """How many publications are not acknowledged."""
+        return len(self._held)
+
+    @property
+    def backlog(self) -> int:
+        """The bytes of what waits for acknowledgement, as far as it counts against the limit."""
+        return max(self.sizes[0] + self._pending_size, self.sizes[1])
+
+    def flush(self) -> None:
+        """What was published and done since the last flush goes into the session."""
+        self.seal()
+        if self._done:
+            done, self._done = self._done, {}
+            for publisher, jobs in done.items():
+                held = self._hold(r.DIRECT, _DONE, b"", publisher, [r.encode_done(jobs)])
+                held.jobs += [(publisher, seq, group) for seq, group in jobs]
+
+    def when_acknowledged(self, callback: Callable[[], None]) -> None:
+        """Call back once everything published so far is acknowledged; at once if it is."""
+        self.seal()
+        held = list(self._held.values())
+        if not held:
+            callback()
+            return
+        left = len(held)
+
+        def acked() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                callback()
+
+        for one in held:
+            one.on_acked.append(acked)
+
+    # --- subscribing -----------------------------------------------------------------------
+
+    def subscribe(self, make: Callable[[int], Interest]) -> Interest:
+        """Begin a subscription; ``make`` gets its number."""
+        self._counter += 1
+        interest = make(self._counter)
+        self._interests[interest.id] = interest
+        self._command(interest.record())
+        return interest
+
+    def unsubscribe(self, interest: Interest, kept: list[tuple[bytes, int]]) -> None:
+        """End a subscription; ``kept`` are the jobs that are still worked on."""
+        if self._interests.pop(interest.id, None) is None:
+            return
+        if interest.confirmed:
+            self._unmatch(interest)
+        for key in [key for key, owner in self._jobs.items() if owner == interest.id]:
+            if key[:2] not in kept:
+                del self._jobs[key]
+        self._command(r.Unsubscribe(interest.id, kept))
+
+    def _unmatch(self, interest: Interest) -> None:
+        if not interest.group and not interest.serves:
+            self._matcher.remove(interest.pattern, interest)
+
+    def interest(self, number: int) -> Interest | None:
+        """One of the present subscriptions."""
+        return self._interests.get(number)
+
+    def serving(self, topic: str) -> Interest | None:
+        """A responder of this member for a topic."""
+        from open_channel.bus.core.subjects import matches
+
+        for interest in self._interests.values():
+            if interest.serves and matches(interest.pattern, topic):
+                return interest
+        return None
+
+    def done(self, interest: Interest, publisher: bytes, seq: int) -> bool:
+        """A job is done; False when it was given to another meanwhile."""
+        key = (publisher, seq, interest.key)
+        if self._jobs.pop(key, None) is None:
+            return False
+        self._finished.add(key)
+        self._done.setdefault(publisher, []).append((seq, interest.key))
+        return True
+
+    def reject(self, interest: Interest, publisher: bytes, seq: int) -> bool:
+        """Give a job back; False when it was given to another meanwhile."""
+        if self._jobs.pop((publisher, seq, interest.key), None) is None:
+            return False
+        self._command(r.Reject(publisher, seq, interest.key))
+        return True
+
+    def took(self, interest: Interest, publisher: bytes, seq: int) -> None:
+        """The consumer of a blocking subscription has taken all up to ``seq``."""
+        interest.taken[publisher] = seq
+        if interest.id in self._interests:
+            self._command(r.Took(interest.id, publisher, seq))
+
+    def _command(self, record: r.Control) -> None:
+        if self._opened:
+            self.flush()  # what was published before it stays before it
+            self._outbox.write(r.encode_control(record))
+
+    # --- another host ----------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """A session with a new hosting begins, with nothing in it."""
+        self._opened = True
+        self.seal()
+        write = self._outbox.write
+        write(r.encode_control(self._snapshot()))
+        for held in list(self._held.values()):
+            if held.over:
+                self._drop(held)
+                continue
+            if held.sent:
+                self.resent += 1
+                write(r.mark_resent(held.record))
+            else:
+                held.sent = True
+                write(held.record)
+        write(r.encode_control(r.Resent()))
+        self.flush()
+
+    def _snapshot(self) -> r.Snapshot:
+        jobs = [
+            r.Job(publisher, seq, group, owner)
+            for (publisher, seq, group), owner in self._jobs.items()
+        ]
+        return r.Snapshot(
+            self.info,
+            [interest.record() for interest in self._interests.values()],
+            jobs,
+            list(self._known_done),
+            self.without,
+            list(self.roster.values()),
+        )
+
+    # --- what the broker says --------------------------------------------------------------
+
+    def receive(self, record: bytes) -> None:
+        """Take in one record; raises RemoteProtocolError when it makes no sense."""
+        kind = record[0] if record else 0
+        if kind == r.PUBLISH:
+            self.eager = True
+            self._receive_publication(r.parse(record))
+        elif kind == r.ACK:
+            for first, last in r.decode_ack(record):
+                self._acknowledged(first, last)
+            self.user.has_room()
+        elif kind == r.DIRECT:
+            self.eager = True
+            self._receive_direct(r.parse(record))
+        elif kind == r.JOB:
+            self.eager = True
+            self._receive_job(r.decode_job(record))
+        elif kind == r.CONTROL:
+            self._receive_control(r.decode_control(record))
+        else:
+            raise RemoteProtocolError(reason=f"a record of unknown kind {kind}")
+
+    def _is_new(self, publication: Publication) -> bool:
+        if publication.first <= self._marks.get(publication.sender, 0):
+            self.duplicates += publication.total
+            return False
+        self._marks[publication.sender] = publication.last
+        return True
+
+    def _receive_publication(self, publication: Publication) -> None:
+        if publication.flags & _REQUEST:  # to all responders
+            if self._is_new(publication):
+                self._serve(publication)
+            return
+        interests = self._matcher.match(publication.topic)
+        if not self._is_new(publication):
+            for interest in interests:
+                if interest.blocks:
+                    self._took_before(interest, publication)
+            return
+        messages = publication.messages()
+        for interest in interests:
+            if interest.blocks:
+                interest.got[publication.sender] = publication.last
+            interest.sink.deliver(publication, messages)
+
+    def _took_before(self, interest: Interest, publication: Publication) -> None:
+        # Unless it waits in the queue, the broker would wait for its being taken for ever.
+        sender, last = publication.sender, publication.last
+        if interest.got.get(sender, 0) < last or interest.taken.get(sender, 0) >= last:
+            self._command(r.Took(interest.id, sender, last))
+
+    def _serve(self, publication: Publication) -> None:
+        interest = self.serving(publication.topic)
+        if interest is None:
+            self.seal()
+            message = r.encode_reply(publication.first, True, b"")
+            self._hold(r.DIRECT, _REPLY, b"", publication.sender, [message])
+        else:
+            message = publication.messages()[0]
+            interest.sink.job(publication, publication.first, message, False)
+
+    def _receive_direct(self, publication: Publication) -> None:
+        if not self._is_new(publication):
+            return
+        if publication.flags & _REQUEST:
+            self._serve(publication)
+            return
+        for message in publication.messages():
+            if publication.flags & _REPLY:
+                seq, failed, body = r.decode_reply(message)
+                waits = self._requests.get(seq)
+                if waits is not None and waits.replied(publication, failed, body):
+                    self._answered(seq)
+            elif publication.flags & _DONE:
+                for seq, group in r.decode_done(message):
+                    self._known_done.add((seq, group))
+
+    def _answered(self, seq: int) -> None:
+        self._requests.pop(seq, None)
+        if (held := self._held.get(seq)) is not None:
+            held.over = True
+
+    def _receive_job(self, job: r.Delivery) -> None:
+        interest = self._interests.get(job.subscription)
+        if interest is None:
+            return  # closed meanwhile: the broker gives it to another when it reads that
+        publication = job.publication
+        key = (publication.sender, job.seq, interest.key)
+        if key in self._jobs or key in self._finished:
+            return
+        self._jobs[key] = interest.id
+        interest.sink.job(publication, job.seq, publication.messages()[0], job.redelivered)
+
+    def _acknowledged(self, first: int, last: int) -> None:
+        while first <= last and (held := self._held.get(first)) is not None:
+            first = held.last + 1
+            self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        del self._held[held.first]
+        self.sizes[held.share] -= held.size
+        for key in held.jobs:
+            self._finished.discard(key)
+            self._jobs.pop(key, None)
+        if self._known_done:
+            self._known_done = {
+                job for job in self._known_done if not held.first <= job[0] <= held.last
+            }
+        for callback in held.on_acked:
+            callback()
+
+    def _receive_control(self, record: r.Control) -> None:
+        match record:
+            case r.Confirmed(number):
+                self._confirmed(number)
+            case r.Without(members):
+                self.without = dict(members)
+            case r.Gap(publisher, seq):
+                if self._marks.get(publisher, 0) < seq:
+                    for interest in self._interests.values():
+                        if interest.confirmed and not interest.group and not interest.serves:
+                            interest.sink.missing(UNKNOWN)
+            case r.Missed(topics):
+                for topic, count in topics.items():
+                    for interest in self._matcher.match(topic):
+                        interest.sink.missing(count)
+            case r.Lost(publisher, seq, group):
+                number = self._jobs.pop((publisher, seq, group), 0)
+                owner = self._interests.get(number)
+                if owner is not None:
+                    owner.sink.lost(publisher, seq)
+            case r.Ended(seq, why):
+                waits = self._requests.get(seq)
+                if waits is not None:
+                    waits.ended(r.End(why))
+                    self._answered(seq)
+            case r.Responders(seq, members):
+                waits = self._requests.get(seq)
+                if waits is not None and waits.responders(members):
+                    self._answered(seq)
+            case r.Taking(first):
+                if (held := self._held.get(first)) is not None and not held.share:
+                    held.share = 1
+                    self.sizes[0] -= held.size
+                    self.sizes[1] += held.size
+            case r.Roster(members):
+                self._renew_roster(members)
+            case r.Joined(member):
+                self._join(member)
+            case r.Left(member):
+                self._leave(member)
+            case _:
+                raise RemoteProtocolError(reason=f"{type(record).__name__} from a broker")
+
+    def _confirmed(self, number: int) -> None:
+        interest = self._interests.get(number)
+        if interest is None or interest.confirmed:
+            return
+        interest.confirmed = True
+        if not interest.group and not interest.serves:
+            self._matcher.add(interest.pattern, interest)
+        interest.sink.live()
+
+    # --- who is here -----------------------------------------------------------------------
+
+    def _renew_roster(self, members: list[MemberInfo]) -> None:
+        here = {member.id for member in members}
+        for member in members:
+            self._join(member)
+        for gone in (self.roster.keys() | self._marks.keys()) - here:
+            self._leave(gone)
+
+    def _join(self, member: MemberInfo) -> None:
+        if member.id not in self.roster:
+            self.roster[member.id] = member
+            self.user.joined(member)
+
+    def _leave(self, member: bytes) -> None:
+        # Nothing of it follows in this stream, and nobody but itself would send it to a new host.
+        self._marks.pop(member, None)
+        for interest in self._interests.values():
+            interest.got.pop(member, None)
+            interest.taken.pop(member, None)
+        info = self.roster.pop(member, None)
+        if info is not None:
+            self.user.left(info)
+        for seq, waits in list(self._requests.items()):
+            if waits.left(member):
+                self._answered(seq)

@@ -1,0 +1,423 @@
+"""Records: what a member and the broker say to each other; each is one message of their session.
+
+A *publication* is some messages to one topic, or to one member. The publisher writes it once, and
+the broker hands the same bytes on to every subscriber:
+
+    kind u8 | flags u8 | length of topic u16 | count u32 | first seq u64 | sender 16 | to 16
+    topic | length of each message u32 ... | the messages, joined
+
+A publisher numbers its messages 1, 2, 3, ... through all hosts. A *job* is one message of a
+publication, handed to one member of a group. An *acknowledgement* is a list of ranges. Everything
+else is a control record: MessagePack of one of the structs below.
+"""
+
+from __future__ import annotations
+
+from array import array
+from enum import IntEnum, IntFlag
+from struct import Struct, error
+from typing import NamedTuple
+
+import msgspec
+
+from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.batches import unpack
+
+__all__ = [
+    "ACK",
+    "CONTROL",
+    "DIRECT",
+    "HEADER",
+    "JOB",
+    "NOBODY",
+    "PUBLISH",
+    "Cancel",
+    "Confirmed",
+    "Control",
+    "Delivery",
+    "End",
+    "Ended",
+    "Flag",
+    "Gap",
+    "Job",
+    "Joined",
+    "Left",
+    "Lost",
+    "MemberInfo",
+    "Missed",
+    "Publication",
+    "Reject",
+    "Resent",
+    "Responders",
+    "Roster",
+    "Snapshot",
+    "Subscribe",
+    "Taking",
+    "Took",
+    "Unsubscribe",
+    "Without",
+    "decode_ack",
+    "decode_control",
+    "decode_done",
+    "decode_job",
+    "decode_reply",
+    "encode_ack",
+    "encode_control",
+    "encode_done",
+    "encode_job",
+    "encode_publication",
+    "encode_reply",
+    "mark_resent",
+    "parse",
+]
+
+PUBLISH, DIRECT, JOB, ACK, CONTROL = 1, 2, 3, 4, 5
+"""The kinds: a publication to a topic, one to a member, a job, acknowledgements, control."""
+
+NOBODY = bytes(16)
+"""The addressee of what goes to a topic."""
+
+HEADER = Struct("=BBHIQ16s16s")
+_JOB = Struct("=BBxxIQ")
+_REPLY = Struct("=QB")
+
+
+class Flag(IntFlag):
+    """The flags of a publication."""
+
+    ENCODED = 1
+    """The messages went through the codec; else they are the user's own bytes."""
+    RESENT = 2
+    """It was sent to an earlier host."""
+    REQUEST = 4
+    """The sender waits for a reply."""
+    EVERYONE = 8
+    """... from every responder."""
+    REPLY = 16
+    """A reply; see ``encode_reply()``."""
+    DONE = 32
+    """Jobs that are done; see ``encode_done()``."""
+
+
+RESENT = int(Flag.RESENT)
+
+
+class Publication(NamedTuple):
+    """A publication's header, and where its messages begin."""
+
+    record: bytes
+    flags: int
+    topic: str
+    total: int
+    first: int
+    sender: bytes
+    to: bytes
+    start: int
+
+    @property
+    def last(self) -> int:
+        """The number of its last message."""
+        return self.first + self.total - 1
+
+    def messages(self) -> list[bytes]:
+        """Its messages, each as bytes of its own; raises RemoteProtocolError."""
+        return unpack(memoryview(self.record)[self.start :], self.total)
+
+
+def encode_publication(
+    kind: int, flags: int, topic: bytes, first: int, sender: bytes, to: bytes, bodies: list[bytes]
+) -> bytes:
+    """A publication as one record."""
+    header = HEADER.pack(kind, flags, len(topic), len(bodies), first, sender, to)
+    return b"".join([header, topic, array("I", map(len, bodies)), *bodies])
+
+
+def parse(record: bytes) -> Publication:
+    """The header; raises RemoteProtocolError when it is none."""
+    try:
+        _, flags, size, count, first, sender, to = HEADER.unpack_from(record)
+    except error:
+        raise RemoteProtocolError(reason=f"a publication of {len(record)} bytes") from None
+    start = HEADER.size + size
+    if not count or not first or start + 4 * count > len(record):
+        raise RemoteProtocolError(reason=f"a publication of {count} messages, number {first}")
+    try:
+        topic = str(record[HEADER.size : start], "utf-8")
+    except UnicodeDecodeError as reason:
+        raise RemoteProtocolError(reason=f"a topic that is no text: {reason}") from None
+    return Publication(record, flags, topic, count, first, sender, to, start)
+
+
+def mark_resent(record: bytes) -> bytes:
+    """The same publication, marked as sent to an earlier host."""
+    return record[:1] + bytes((record[1] | RESENT,)) + record[2:]
+
+
+class Delivery(NamedTuple):
+    """A job as its consumer gets it."""
+
+    subscription: int
+    seq: int
+    redelivered: bool
+    publication: Publication
+    """Of the one message."""
+
+
+def encode_job(subscription: int, seq: int, redelivered: bool, record: bytes) -> bytes:
+    """``record`` is a publication of the one message."""
+    return _JOB.pack(JOB, redelivered, subscription, seq) + record
+
+
+def decode_job(record: bytes) -> Delivery:
+    """Raises RemoteProtocolError when it is none."""
+    if len(record) < _JOB.size:
+        raise RemoteProtocolError(reason=f"a job of {len(record)} bytes")
+    _, redelivered, subscription, seq = _JOB.unpack_from(record)
+    return Delivery(subscription, seq, bool(redelivered), parse(record[_JOB.size :]))
+
+
+def encode_ack(ranges: list[tuple[int, int]]) -> bytes:
+    """``ranges`` are (first, last) numbers, both included."""
+    return (
+        bytes((ACK, 0, 0, 0, 0, 0, 0, 0))
+        + array("Q", [number for pair in ranges for number in pair]).tobytes()
+    )
+
+
+def decode_ack(record: bytes) -> list[tuple[int, int]]:
+    """Raises RemoteProtocolError when it is none."""
+    if len(record) % 16 != 8:
+        raise RemoteProtocolError(reason=f"acknowledgements in {len(record)} bytes")
+    numbers = memoryview(record)[8:].cast("Q").tolist()
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def encode_reply(seq: int, failed: bool, body: bytes) -> bytes:
+    """The message of a reply to the request ``seq`` of whom it is addressed to."""
+    return _REPLY.pack(seq, failed) + body
+
+
+def decode_reply(message: bytes) -> tuple[int, bool, bytes]:
+    """Raises RemoteProtocolError when it is none."""
+    if len(message) < _REPLY.size:
+        raise RemoteProtocolError(reason=f"a reply of {len(message)} bytes")
+    seq, failed = _REPLY.unpack_from(message)
+    return seq, bool(failed), message[_REPLY.size :]
+
+
+# --- control records --------------------------------------------------------------------------
+
+
+class MemberInfo(msgspec.Struct, array_like=True, frozen=True):
+    """Who a member is."""
+
+    id: bytes
+    pid: int
+    labels: dict[str, str]
+
+
+class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """A subscription begins; also how a snapshot lists it."""
+
+    id: int
+    """Counts the member's subscriptions; never used again."""
+    pattern: str
+    group: str = ""
+    """Empty: every message, as a plain subscriber."""
+    serves: bool = False
+    """A responder: it gets the requests."""
+    blocks: bool = False
+    """``overflow="block"``: a publisher waits until the consumer has taken a message."""
+    prefetch: int = 1
+    """How many jobs it may have in hand."""
+    confirmed: bool = False
+    """Whether an earlier host has confirmed it."""
+
+
+class Unsubscribe(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """A subscription ends; ``kept`` are the jobs its consumer still works on."""
+
+    id: int
+    kept: list[tuple[bytes, int]]
+
+
+class Job(msgspec.Struct, array_like=True, frozen=True):
+    """A job in somebody's hands."""
+
+    publisher: bytes
+    seq: int
+    group: str
+    subscription: int
+
+
+class Snapshot(msgspec.Struct, array_like=True, frozen=True, tag=3):
+    """All that a member tells a new host; its unacknowledged publications follow."""
+
+    info: MemberInfo
+    subscriptions: list[Subscribe]
+    jobs: list[Job]
+    """What it has in hand."""
+    done: list[tuple[int, str]]
+    """(seq, group) of its own publications that are known to be done."""
+    without: dict[bytes, int]
+    """{member: highest seq of ours that was acknowledged without it}."""
+    roster: list[MemberInfo]
+
+
+class Resent(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """All unacknowledged publications have been sent again: the member is back."""
+
+
+class Reject(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """A job goes back, to be given to whoever is next."""
+
+    publisher: bytes
+    seq: int
+    group: str
+
+
+class Took(msgspec.Struct, array_like=True, frozen=True, tag=6):
+    """The consumer of a blocking subscription has taken a publisher's messages up to ``seq``."""
+
+    id: int
+    publisher: bytes
+    seq: int
+
+
+class Cancel(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """Nobody waits for the reply to this request any more."""
+
+    seq: int
+
+
+class Confirmed(msgspec.Struct, array_like=True, frozen=True, tag=16):
+    """A subscription is live: all that is published from now on will reach it."""
+
+    id: int
+
+
+class Gap(msgspec.Struct, array_like=True, frozen=True, tag=17):
+    """An earlier host acknowledged the publisher's messages up to ``seq`` without this member."""
+
+    publisher: bytes
+    seq: int
+
+
+class Missed(msgspec.Struct, array_like=True, frozen=True, tag=18):
+    """So many messages of a topic were dropped, because the queue for this member was full."""
+
+    topics: dict[str, int]
+
+
+class Lost(msgspec.Struct, array_like=True, frozen=True, tag=19):
+    """A job was given to another: this member was out of touch for too long."""
+
+    publisher: bytes
+    seq: int
+    group: str
+
+
+class End(IntEnum):
+    """Why a request has ended without a reply."""
+
+    NOBODY = 1
+    DIED = 2
+    GONE = 3
+
+
+class Ended(msgspec.Struct, array_like=True, frozen=True, tag=20):
+    """A request ends without a reply."""
+
+    seq: int
+    why: int
+
+
+class Responders(msgspec.Struct, array_like=True, frozen=True, tag=21):
+    """Who got a request to all."""
+
+    seq: int
+    members: list[bytes]
+
+
+class Roster(msgspec.Struct, array_like=True, frozen=True, tag=22):
+    """Who is here: who is not in it is dead or has left."""
+
+    members: list[MemberInfo]
+
+
+class Joined(msgspec.Struct, array_like=True, frozen=True, tag=23):
+    """A member has come."""
+
+    member: MemberInfo
+
+
+class Left(msgspec.Struct, array_like=True, frozen=True, tag=24):
+    """A member is dead or has left."""
+
+    member: bytes
+
+
+class Without(msgspec.Struct, array_like=True, frozen=True, tag=25):
+    """See ``Snapshot.without``; replaces what was known."""
+
+    members: dict[bytes, int]
+
+
+class Taking(msgspec.Struct, array_like=True, frozen=True, tag=26):
+    """The rest of a publication is only with groups: it counts as jobs from now on."""
+
+    first: int
+
+
+Control = (
+    Subscribe
+    | Unsubscribe
+    | Snapshot
+    | Resent
+    | Reject
+    | Took
+    | Cancel
+    | Confirmed
+    | Gap
+    | Missed
+    | Lost
+    | Ended
+    | Responders
+    | Roster
+    | Joined
+    | Left
+    | Without
+    | Taking
+)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Control).decode
+_decode_done = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
+_CONTROL = bytes((CONTROL,))
+
+
+def encode_control(record: Control) -> bytes:
+    """One control record."""
+    return _CONTROL + _encode(record)
+
+
+def decode_control(record: bytes) -> Control:
+    """Raises RemoteProtocolError when it is none."""
+    try:
+        control: Control = _decode(memoryview(record)[1:])
+    except msgspec.MsgspecError as reason:
+        raise RemoteProtocolError(reason=f"a control record: {reason}") from None
+    return control
+
+
+def encode_done(jobs: list[tuple[int, str]]) -> bytes:
+    """The message that tells a publisher which of its jobs, (seq, group), are done."""
+    return _encode(jobs)
+
+
+def decode_done(message: bytes) -> list[tuple[int, str]]:
+    """Raises RemoteProtocolError when it is none."""
+    try:
+        return _decode_done(message)
+    except msgspec.MsgspecError as reason:
+        raise RemoteProtocolError(reason=f"jobs that are done: {reason}") from None

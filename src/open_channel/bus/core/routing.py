@@ -1,0 +1,436 @@
+"""Routing: who gets a publication, and what becomes of the jobs and requests among them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from open_channel.bus.core import records as r
+from open_channel.bus.core.groups import Group, Job
+from open_channel.bus.core.interests import group_key
+from open_channel.bus.core.seat import Entry, Seat, Subscription
+from open_channel.bus.core.subjects import Matcher, matches
+
+if TYPE_CHECKING:
+    from open_channel.bus.core.broker import Broker
+    from open_channel.bus.core.interests import Key
+    from open_channel.bus.core.records import Publication
+
+__all__ = ["Routing"]
+
+_TOPICS = 65536  # how many topics' routes are remembered
+_REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
+_REPLY, _DONE, _RESENT = int(r.Flag.REPLY), int(r.Flag.DONE), int(r.Flag.RESENT)
+
+
+class _Route(NamedTuple):
+    """Who gets what is published to one topic."""
+
+    seats: tuple[Seat, ...]
+    blocking: tuple[Subscription, ...]
+    groups: tuple[Group, ...]
+
+
+class Routing:
+    """Subscriptions, groups and jobs of one broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._plain: Matcher[Subscription] = Matcher()
+        self._shared: Matcher[Group] = Matcher()
+        self._services: Matcher[Group] = Matcher()
+        self._groups: dict[str, Group] = {}
+        self._responders: dict[str, Group] = {}
+        self._routes: dict[str, _Route] = {}
+        self._jobs: dict[Key, Job] = {}
+        self._later: dict[Key, Job] = {}
+        """Jobs that somebody may have in hand who has not come back yet."""
+        self._homeless: list[tuple[Publication, Entry]] = []
+        """Requests that nobody serves, unless somebody comes back who does."""
+        self._in_hand: dict[Key, tuple[Seat, int]] = {}
+        self._finished: set[Key] = set()
+        """What members reported whose publisher has not come back yet."""
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs and requests are not done."""
+        return len(self._jobs)
+
+    # --- subscriptions ---------------------------------------------------------------------
+
+    def add(self, seat: Seat, record: r.Subscribe) -> Subscription:
+        """A member subscribes."""
+        subscription = seat.subscriptions[record.id] = Subscription(seat, record)
+        self._routes.clear()
+        group = self._group(record)
+        if group is None:
+            self._plain.add(record.pattern, subscription)
+        else:
+            group.join(subscription)
+            self._assign(group)
+        return subscription
+
+    def _group(self, record: r.Subscribe) -> Group | None:
+        if record.serves:
+            groups, index, key = self._responders, self._services, ""
+        elif record.group:
+            groups, index = self._groups, self._shared
+            key = group_key(record.group, record.pattern)
+        else:
+            return None
+        name = key or record.pattern
+        if name not in groups:
+            groups[name] = Group(key, record.pattern)
+            index.add(record.pattern, groups[name])
+        return groups[name]
+
+    def remove(
+        self, subscription: Subscription, kept: set[tuple[bytes, int]] | None = None
+    ) -> None:
+        """A subscription ends; ``kept`` are the jobs still worked on, None for all in hand."""
+        seat, record = subscription.seat, subscription.record
+        del seat.subscriptions[record.id]
+        self._routes.clear()
+        for entries in subscription.held.values():
+            for entry in entries:
+                entry.received()
+        group = self._group(record)
+        if group is None:
+            self._plain.remove(record.pattern, subscription)
+            return
+        group.leave(subscription)
+        if kept is not None:
+            back = [
+                job
+                for key, job in seat.jobs.items()
+                if job.holder is subscription and key[:2] not in kept
+            ]
+            for job in back:
+                del seat.jobs[job.key]
+            group.put_back(back)
+        if not group.consumers and self._broker.settled:
+            self._disband(group)
+            self._abandon(group.take_pending())
+        else:
+            self._assign(group)
+
+    def _disband(self, group: Group) -> None:
+        if group.key:
+            self._groups.pop(group.key, None)
+            self._shared.remove(group.pattern, group)
+        else:
+            self._responders.pop(group.pattern, None)
+            self._services.remove(group.pattern, group)
+
+    def _abandon(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if job.request:
+                self._end(job, r.End.NOBODY)
+            else:
+                self._finish(job)
+
+    def died(self, seat: Seat) -> None:
+        """A member is dead; its subscriptions are removed already."""
+        jobs, seat.jobs = seat.jobs, {}
+        for job in jobs.values():
+            if job.request:
+                job.holder = None
+                self._end(job, r.End.DIED)
+            elif job.group.consumers or not self._broker.settled:
+                job.group.put_back([job])
+                self._assign(job.group)
+            else:
+                job.holder = None
+                self._finish(job)
+        for key in [key for key, (holder, _) in self._in_hand.items() if holder is seat]:
+            del self._in_hand[key]
+        for job in [job for job in self._jobs.values() if job.entry.seat is seat and job.request]:
+            if job.holder is None:
+                self._finish(job)
+        self.forget_reports(seat)
+
+    def take_back(self, seat: Seat) -> None:
+        """A member is out of touch: what it has not read of its jobs goes to others."""
+        for key, job in list(seat.jobs.items()):
+            if job.read or job.holder is None:
+                continue
+            del seat.jobs[key]
+            job.group.free(job.holder)
+            job.group.put_back([job])
+            self._broker.control(seat, r.Lost(*key))
+            self._assign(job.group)
+
+    def refresh(self, seat: Seat) -> None:
+        """A member is in touch again."""
+        for subscription in seat.subscriptions.values():
+            group = self._group(subscription.record)
+            if group is not None:
+                group.refresh(subscription)
+                self._assign(group)
+
+    # --- publications ----------------------------------------------------------------------
+
+    def publish(self, publication: Publication, entry: Entry, groups: set[str]) -> None:
+        """Route a publication; ``groups`` is where the groups that got it are noted."""
+        if publication.flags & _REQUEST:
+            self._request(publication, entry)
+            return
+        route = self._routes.get(publication.topic)
+        if route is None:
+            route = self._find_route(publication.topic)
+        deliver = self._broker.deliver
+        for seat in route.seats:
+            deliver(seat, publication, entry)
+        for subscription in route.blocking:
+            self._hold(subscription, entry)
+        for group in route.groups:
+            groups.add(group.key)
+            self._share(group, publication, entry)
+        if self._in_hand and not self._broker.settled:
+            self._share_reported(publication, entry, groups)
+
+    def _find_route(self, topic: str) -> _Route:
+        plain = self._plain.match(topic)
+        seats = dict.fromkeys(subscription.seat for subscription in plain)
+        blocking = tuple(subscription for subscription in plain if subscription.record.blocks)
+        route = _Route(tuple(seats), blocking, self._shared.match(topic))
+        if len(self._routes) >= _TOPICS:
+            self._routes.clear()
+        self._routes[topic] = route
+        return route
+
+    def _hold(self, subscription: Subscription, entry: Entry) -> None:
+        entry.waiting += 1
+        subscription.held.setdefault(entry.seat, deque()).append(entry)
+
+    def took(self, seat: Seat, number: int, publisher: bytes, seq: int) -> None:
+        """The consumer of a blocking subscription has taken something."""
+        subscription = seat.subscriptions.get(number)
+        if subscription is None:
+            return
+        for owner, entries in subscription.held.items():
+            if owner.member == publisher:
+                while entries and entries[0].last <= seq:
+                    entries.popleft().received()
+                if not entries:
+                    del subscription.held[owner]
+                return
+
+    def replay(
+        self,
+        seat: Seat,
+        subscriptions: list[Subscription],
+        publication: Publication,
+        entry: Entry,
+        groups: set[str],
+    ) -> None:
+        """Route what was routed before this member came back."""
+        topic = publication.topic
+        wants = [s for s in subscriptions if matches(s.record.pattern, topic)]
+        if publication.flags & _REQUEST:
+            if publication.flags & _EVERYONE and any(s.record.serves for s in wants):
+                self._broker.deliver(seat, publication, entry)
+            return
+        plain = [s for s in wants if not s.record.group and not s.record.serves]
+        if plain:
+            self._broker.deliver(seat, publication, entry)
+        for subscription in plain:
+            if subscription.record.blocks:
+                self._hold(subscription, entry)
+        for subscription in wants:
+            group = self._group(subscription.record)
+            if group is not None and group.key and group.key not in groups:
+                groups.add(group.key)
+                self._share(group, publication, entry)
+
+    # --- jobs ------------------------------------------------------------------------------
+
+    def _share(self, group: Group, publication: Publication, entry: Entry) -> None:
+        known = entry.seat.known_done
+        sender, topic, flags = publication.sender, publication.topic.encode(), publication.flags
+        for seq, message in enumerate(publication.messages(), publication.first):
+            key = (sender, seq, group.key)
+            if (seq, group.key) in known or key in self._finished:
+                continue
+            record = publication.record
+            if publication.total > 1:
+                record = r.encode_publication(
+                    r.PUBLISH, flags, topic, seq, sender, r.NOBODY, [message]
+                )
+            entry.jobs += 1
+            self._begin(Job(key, group, entry, record), flags)
+        self._assign(group)
+
+    def _share_reported(self, publication: Publication, entry: Entry, groups: set[str]) -> None:
+        """Jobs in hand of groups that nobody subscribes to any more."""
+        for key in list(self._in_hand):
+            sender, seq, name = key
+            if sender != publication.sender or not publication.first <= seq <= publication.last:
+                continue
+            if name not in groups:
+                groups.add(name)
+                self._share(Group(name, ""), publication, entry)
+
+    def _begin(self, job: Job, flags: int) -> None:
+        job.entry.waiting += 1
+        self._jobs[job.key] = job
+        reported = self._in_hand.pop(job.key, None)
+        if reported is not None:
+            self._give(job, *reported)
+        elif flags & _RESENT and not self._broker.settled:
+            self._later[job.key] = job
+        else:
+            job.group.add(job)
+
+    def _give(self, job: Job, seat: Seat, number: int) -> None:
+        subscription = seat.subscriptions.get(number)
+        if subscription is None:
+            subscription = Subscription(seat, r.Subscribe(number, job.group.pattern))
+        job.read = True
+        job.group.hold(job, subscription)
+
+    def report(self, seat: Seat, reported: r.Job) -> None:
+        """A member that has come back has a job in hand."""
+        key = (reported.publisher, reported.seq, reported.group)
+        job = self._jobs.get(key)
+        if job is not None and job.holder is None:
+            self._later.pop(key, None)
+            job.group.drop(job)
+            self._give(job, seat, reported.subscription)
+            return
+        publisher = self._broker.seats.get(reported.publisher)
+        if job is not None or (publisher is not None and publisher.back and reported.group):
+            self._broker.control(seat, r.Lost(*key))
+        elif publisher is not None:
+            self._in_hand[key] = seat, reported.subscription
+
+    def forget_reports(self, publisher: Seat) -> None:
+        """A publisher has sent all again that is not done: the rest is."""
+        member = publisher.member
+        for key in [key for key in self._in_hand if key[0] == member]:
+            del self._in_hand[key]
+        self._finished = {key for key in self._finished if key[0] != member}
+
+    def _assign(self, group: Group) -> None:
+        self._broker.dirty.update(group.assign(self._broker.now))
+
+    def _finish(self, job: Job) -> None:
+        self._jobs.pop(job.key, None)
+        self._later.pop(job.key, None)
+        group, holder = job.group, job.holder
+        if holder is not None:
+            job.holder = None
+            holder.seat.jobs.pop(job.key, None)
+            group.free(holder)
+            self._assign(group)
+        else:
+            group.drop(job)
+        if not job.request:
+            job.entry.jobs -= 1
+        job.entry.received()
+
+    def ends(self, publication: Publication) -> None:
+        """Jobs are done, or a request is answered."""
+        publisher = self._broker.seats.get(publication.to)
+        for message in publication.messages():
+            if publication.flags & _REPLY:
+                done = [(r.decode_reply(message)[0], "")]
+            else:
+                done = r.decode_done(message)
+            for seq, group in done:
+                key = (publication.to, seq, group)
+                if (job := self._jobs.get(key)) is not None:
+                    self._finish(job)
+                elif publisher is not None and not publisher.back:
+                    self._finished.add(key)
+
+    def reject(self, seat: Seat, key: Key) -> None:
+        """A consumer gives a job back."""
+        job = seat.jobs.pop(key, None)
+        if job is None or job.holder is None:
+            return
+        holder, job.holder = job.holder, None
+        job.redelivered = True
+        job.read = False
+        if not job.group.consumers and self._broker.settled:
+            self._finish(job)
+            return
+        job.group.add(job)
+        job.group.free(holder)
+        self._assign(job.group)
+
+    # --- requests --------------------------------------------------------------------------
+
+    def _request(self, publication: Publication, entry: Entry) -> None:
+        topic = publication.topic
+        services = [group for group in self._services.match(topic) if group.consumers]
+        if publication.flags & _EVERYONE:
+            for seat in dict.fromkeys(c.seat for group in services for c in group.consumers):
+                self._broker.deliver(seat, publication, entry)
+            if self._broker.settled:
+                self._name_responders(publication, entry)
+            return
+        key = (publication.sender, publication.first, "")
+        if key in self._finished:
+            return
+        if services or key in self._in_hand:
+            group = services[0] if services else Group("", topic)
+            self._begin(Job(key, group, entry, publication.record), publication.flags)
+            self._assign(group)
+        elif self._broker.settled:
+            self._broker.control(entry.seat, r.Ended(publication.first, r.End.NOBODY))
+        else:
+            entry.waiting += 1
+            self._homeless.append((publication, entry))
+
+    def _name_responders(self, publication: Publication, entry: Entry) -> None:
+        if self._broker.seats.get(entry.seat.member) is not entry.seat:
+            return
+        groups = self._services.match(publication.topic)
+        members = dict.fromkeys(c.seat.member for group in groups for c in group.consumers)
+        if members:
+            self._broker.control(entry.seat, r.Responders(publication.first, list(members)))
+        else:
+            self._broker.control(entry.seat, r.Ended(publication.first, r.End.NOBODY))
+
+    def _end(self, job: Job, why: r.End) -> None:
+        seat = job.entry.seat
+        if self._broker.seats.get(seat.member) is seat:
+            self._broker.control(seat, r.Ended(job.key[1], why))
+        self._finish(job)
+
+    def cancel(self, seat: Seat, seq: int) -> None:
+        """Nobody waits for a reply any more; who works on it goes on."""
+        job = self._jobs.get((seat.member, seq, ""))
+        if job is not None and job.holder is None:
+            self._finish(job)
+        for homeless in self._homeless:
+            publication, entry = homeless
+            if entry.seat is seat and publication.first == seq:
+                self._homeless.remove(homeless)
+                entry.received()
+                return
+
+    # --- all are back ----------------------------------------------------------------------
+
+    def settle(self, logged: list[tuple[Publication, Entry]]) -> None:
+        """Nobody is expected any more: what waited for somebody to come back goes on."""
+        later, self._later = self._later, {}
+        touched: dict[Group, None] = {}
+        for job in later.values():
+            job.group.add(job)
+            touched[job.group] = None
+        homeless, self._homeless = self._homeless, []
+        for publication, entry in homeless:
+            if self._broker.seats.get(entry.seat.member) is entry.seat:
+                self._request(publication, entry)
+            entry.received()
+        for publication, entry in logged:
+            if publication.flags & _EVERYONE:
+                self._name_responders(publication, entry)
+        for group in [*self._groups.values(), *self._responders.values(), *touched]:
+            if group.consumers:
+                self._assign(group)
+            else:
+                self._disband(group)
+                self._abandon(group.take_pending())

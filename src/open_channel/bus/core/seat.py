@@ -1,0 +1,214 @@
+"""A seat: one member at the broker, what it gets, and what it owes an acknowledgement for.
+
+Records go to a member through its session's outbox. Past ``FEED`` bytes they wait in the seat's
+own queue, where publications can still be dropped. A member has received a record when its session
+acknowledges it; ``owed`` says what depends on that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from open_channel.bus.core import records as r
+
+if TYPE_CHECKING:
+    from open_channel.bus.core.groups import Job
+    from open_channel.bus.core.interests import Key
+    from open_channel.bus.core.records import MemberInfo, Subscribe
+    from open_channel.protocol.outbox import Outbox
+
+__all__ = ["Entry", "Receipt", "Seat", "Subscription"]
+
+FEED = 1024 * 1024
+"""Bytes in a session's outbox above which records wait in the seat's queue."""
+
+
+class Receipt(Protocol):
+    """What waits for a member to have received something."""
+
+    def received(self) -> None:
+        """It has, or it is not waited for any more."""
+
+
+class Subscription:
+    """One subscription of a member; hashed by identity."""
+
+    __slots__ = ("held", "in_hand", "record", "seat")
+
+    def __init__(self, seat: Seat, record: Subscribe) -> None:
+        self.seat = seat
+        self.record = record
+        self.in_hand = 0
+        """How many jobs its consumer has."""
+        self.held: dict[Seat, deque[Entry]] = {}
+        """Of a blocking one: what its consumer has not taken, by publisher."""
+
+
+class Entry:
+    """A publication that its publisher has not been told is done."""
+
+    __slots__ = ("broker", "first", "jobs", "last", "seat", "told", "waiting")
+
+    def __init__(self, broker: Completes, seat: Seat, first: int, last: int) -> None:
+        self.broker = broker
+        self.seat = seat
+        self.first = first
+        self.last = last
+        self.waiting = 1
+        """How much is to happen before it is done; one for being routed at all."""
+        self.jobs = 0
+        """How much of that is jobs."""
+        self.told = False
+        """Whether its publisher knows that only jobs are left."""
+
+    def received(self) -> None:
+        """One of those things has happened."""
+        self.waiting -= 1
+        if self.waiting <= self.jobs:
+            self.broker.progressed(self)
+
+
+class Completes(Protocol):
+    """Who is told of an entry's progress."""
+
+    def progressed(self, entry: Entry) -> None:
+        """It waits for nothing any more, or for jobs alone."""
+
+
+class Seat:
+    """One member; its identity is what sets and dictionaries go by."""
+
+    __slots__ = (
+        "acks",
+        "back",
+        "dropped",
+        "info",
+        "jobs",
+        "known_done",
+        "member",
+        "outbox",
+        "owed",
+        "queue",
+        "queued",
+        "released",
+        "routed",
+        "subscriptions",
+        "told_jobs",
+        "without",
+        "without_changed",
+        "written",
+    )
+
+    def __init__(self, member: bytes, info: MemberInfo) -> None:
+        self.member = member
+        self.info = info
+        self.outbox: Outbox | None = None
+        """Of its session; None until it has opened one with this host."""
+        self.back = False
+        """Whether it has told all that a new host must know."""
+        self.released = False
+        """Out of touch for too long: publishers are acknowledged without it."""
+        self.queue: deque[tuple[bytes, Receipt | None, str, int]] = deque()
+        """(record, receipt, topic, messages); what has no topic is never dropped."""
+        self.queued = 0
+        self.dropped: dict[str, int] = {}
+        """{topic: messages dropped and not told yet}."""
+        self.written = 0
+        self.owed: deque[tuple[int, float, Receipt]] = deque()
+        """(how many records it must have received, when that was written, what for)."""
+        # As a subscriber and consumer:
+        self.subscriptions: dict[int, Subscription] = {}
+        self.jobs: dict[Key, Job] = {}
+        """What it has in hand."""
+        # As a publisher:
+        self.routed = 0
+        """The highest number taken from it."""
+        self.acks: list[tuple[int, int]] = []
+        self.told_jobs: list[int] = []
+        self.known_done: set[tuple[int, str]] = set()
+        self.without: dict[bytes, int] = {}
+        self.without_changed = False
+
+    def send(
+        self,
+        record: bytes,
+        now: float,
+        receipt: Receipt | None = None,
+        topic: str = "",
+        count: int = 0,
+    ) -> None:
+        """Queue a record behind all that is queued."""
+        outbox = self.outbox
+        if outbox is None or self.queue or outbox.size > FEED:
+            self.queue.append((record, receipt, topic, count))
+            self.queued += len(record)
+        else:
+            outbox.write(record)
+            self.written += 1
+            if receipt is not None:
+                self.owed.append((self.written, now, receipt))
+
+    def control(self, record: r.Control, now: float, receipt: Receipt | None = None) -> None:
+        """Queue a control record."""
+        self.send(r.encode_control(record), now, receipt)
+
+    def pump(self, now: float) -> None:
+        """Move what was queued into the session, as far as it may go."""
+        outbox, queue = self.outbox, self.queue
+        if outbox is None:
+            return
+        while queue and outbox.size <= FEED:
+            if self.dropped:
+                missed, self.dropped = self.dropped, {}
+                outbox.write(r.encode_control(r.Missed(missed)))
+                self.written += 1
+            record, receipt, _, _ = queue.popleft()
+            self.queued -= len(record)
+            outbox.write(record)
+            self.written += 1
+            if receipt is not None:
+                self.owed.append((self.written, now, receipt))
+
+    def bound(self, limit: int) -> int:
+        """Drop the oldest messages until the queue fits ``limit`` bytes; returns how many.
+
+        Only of a released member: nobody waits for its receipts.
+        """
+        if self.queued <= limit:
+            return 0
+        kept: deque[tuple[bytes, Receipt | None, str, int]] = deque()
+        messages = 0
+        while self.queue and self.queued > limit:
+            item = self.queue.popleft()
+            record, _, topic, count = item
+            if topic:
+                self.queued -= len(record)
+                self.dropped[topic] = self.dropped.get(topic, 0) + count
+                messages += count
+            else:
+                kept.append(item)
+        kept.extend(self.queue)
+        self.queue = kept
+        return messages
+
+    def receipts(self, now: float) -> None:
+        """Look at what the session has acknowledged."""
+        owed, outbox = self.owed, self.outbox
+        assert outbox is not None
+        received = outbox.acknowledged
+        while owed and owed[0][0] <= received:
+            owed.popleft()[2].received()
+        if self.queue:
+            self.pump(now)
+
+    def let_go(self) -> None:
+        """Wait for none of its receipts any more."""
+        owed, self.owed = self.owed, deque()
+        queue, self.queue = self.queue, deque()
+        for _, _, due in owed:
+            due.received()
+        for record, receipt, topic, count in queue:
+            if receipt is not None:
+                receipt.received()
+            self.queue.append((record, None, topic, count))

@@ -1,0 +1,219 @@
+"""The broker service: a ``Broker`` with a session for each member, in the background thread.
+
+It runs there so that a process whose own event loop is busy or blocked still hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from open_channel.bus.core.broker import Bounds, Broker
+from open_channel.bus.core.records import MemberInfo
+from open_channel.io.background import background_loop
+from open_channel.io.chance import chance
+from open_channel.io.directory import remove_file
+from open_channel.io.host import Host
+from open_channel.io.presence import is_present, list_dead, list_members
+from open_channel.protocol.backoff import Backoff
+
+if TYPE_CHECKING:
+    from open_channel.bus.core.seat import Seat
+    from open_channel.io.guest import Guest
+    from open_channel.io.lockfile import LockFile
+    from open_channel.io.member import Member
+
+__all__ = ["PATIENCE", "SERVICE", "BrokerHost"]
+
+SERVICE = "broker"
+PATIENCE = 64
+"""Records that may go unacknowledged while nothing that waits for their receipt is among them."""
+
+_FIRST_EPOCH = 1
+_START = 10.0  # seconds in which the background thread must have begun to host
+
+
+class BrokerHost:
+    """Hosts the broker in one member whenever it wins the election."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._host: Host | None = None
+        self.service: BrokerService | None = None
+
+    @property
+    def hosting(self) -> bool:
+        """Whether this member hosts now."""
+        return self._host is not None and self._host.hosting
+
+    def start(self, lock: LockFile, epoch: int) -> bool:
+        """See ``ServiceHost``."""
+        loop = background_loop()
+        if asyncio.get_running_loop() is loop:
+            return self._start(lock, epoch)
+
+        async def start() -> bool:
+            return self._start(lock, epoch)
+
+        return asyncio.run_coroutine_threadsafe(start(), loop).result(_START)
+
+    def _start(self, lock: LockFile, epoch: int) -> bool:
+        self.service = BrokerService(self._member, epoch)
+        self._host = Host.start(self._member, SERVICE, lock, epoch, self.service)
+        return self._host is not None
+
+    async def hand_over(self) -> None:
+        """Leave the hosting in order, if there is one."""
+        host = self._host
+        if host is None:
+            return
+        if asyncio.get_running_loop() is host.loop:
+            await host.hand_over()
+        else:
+            leaving = asyncio.run_coroutine_threadsafe(host.hand_over(), host.loop)
+            await asyncio.wrap_future(leaving)
+
+
+class BrokerService:
+    """One hosting of the broker: see ``Service``."""
+
+    holds_acks = False
+
+    def __init__(self, member: Member, epoch: int) -> None:
+        self._member = member
+        self._epoch = epoch
+        self._attendants: dict[bytes, _Attendant] = {}
+        self._scheduled = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._looks = Backoff(cap=member.limits.heartbeat)
+
+    def begin(self, host: Host) -> None:
+        """See ``Service``: whoever is alive now is expected to come back."""
+        self.host = host
+        self.loop = host.loop
+        files, limits = self._member.files, self._member.limits
+        # First the dead: who dies in between is found dead when he does not come back.
+        dead = list_dead(files)
+        expected = [
+            MemberInfo(bytes.fromhex(record.member), record.pid, record.labels)
+            for record in list_members(files)
+            if record.bus
+        ]
+        grace = max(limits.grace, 2 * limits.timeout)
+        bounds = Bounds(grace=grace, lag=limits.lag, queue=limits.queue)
+        self.broker = Broker(
+            expected,
+            bounds,
+            self.loop.time(),
+            merges=self._epoch == _FIRST_EPOCH,
+            dead=dead,
+        )
+        self.loop.call_soon(self._look)
+        self._arm()
+
+    def opened(self, guest: Guest) -> None:
+        """See ``Service``."""
+        self._attendants[guest.member] = _Attendant(self, guest)
+
+    def closed(self, attendant: _Attendant) -> None:
+        """A session is over. When the hosting is, that says nothing of the member."""
+        if self._attendants.get(attendant.member) is attendant:
+            del self._attendants[attendant.member]
+        if self.host.hosting:
+            self.broker.left(attendant.member, self.loop.time())
+            self.schedule()
+
+    async def finish(self) -> None:
+        """See ``Service``: what was taken in is handed on; what is owed the members know."""
+        self._flush()
+
+    # --- time ------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See who of those who have not come back is dead: a free lock is the only proof."""
+        if not self.host.hosting:
+            return
+        files = self._member.files
+        missing = [seat for seat in self.broker.seats.values() if seat.outbox is None]
+        for seat in missing:
+            if not is_present(files, seat.member):
+                remove_file(files.presence(seat.member.hex()))
+                self.broker.left(seat.member, self.loop.time())
+                self.schedule()
+        if missing:
+            self.loop.call_later(self._looks.next(chance()), self._look)
+
+    def _arm(self) -> None:
+        due = self.broker.deadline
+        if due is None or (self._alarm is not None and self._due <= due):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._due = due
+        self._alarm = self.loop.call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._alarm = None
+        if self.host.hosting:
+            self.broker.tick(self.loop.time())
+            self._flush()
+
+    # --- what leaves -----------------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Flush at the end of this turn of the loop: once for all that has come in."""
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        seats = self.broker.flush()
+        # Read, check, then write: what is said here rests on what was read before this check, so
+        # on nothing that a successor could have changed.
+        if not seats or not self.host.fence_now():
+            return
+        for seat in seats:
+            self._write(seat)
+        self._arm()
+
+    def _write(self, seat: Seat) -> None:
+        attendant = self._attendants.get(seat.member)
+        if attendant is not None:
+            attendant.guest.io.flush()
+
+
+class _Attendant:
+    """One member's session at the broker: see ``SessionUser``."""
+
+    def __init__(self, service: BrokerService, guest: Guest) -> None:
+        self._service = service
+        self.guest = guest
+        self.member = guest.member
+        self._inbox = guest.io.session.inbox
+        self._outbox = guest.io.session.outbox
+        guest.io.session.patience = PATIENCE
+        guest.io.user = self
+        guest.on_over = self._over
+
+    def _over(self) -> None:
+        self._service.closed(self)
+
+    def opened(self) -> None:
+        """See ``SessionUser``: the member says who it is first."""
+
+    def readable(self, *, now: bool = False) -> None:
+        """See ``SessionUser``."""
+        messages = self._inbox.messages
+        service = self._service
+        received, time = service.broker.received, service.loop.time()
+        while messages:
+            received(self.member, self._outbox, messages.popleft(), time)
+        service.schedule()
+
+    def progressed(self) -> None:
+        """See ``SessionUser``."""
+        service = self._service
+        service.broker.acknowledged(self.member, service.loop.time())
+        service.schedule()

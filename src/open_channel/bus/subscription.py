@@ -1,0 +1,376 @@
+"""Subscriptions: what has arrived for one and was not taken yet, and how it is taken."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal
+
+from open_channel.bus.core.interests import UNKNOWN, Interest
+from open_channel.bus.core.records import Flag
+from open_channel.bus.core.subjects import check_pattern
+from open_channel.bus.message import Batch, Job, Message
+from open_channel.channel.waiter import Waiter
+from open_channel.errors import ChannelClosed, JobLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from types import TracebackType
+
+    from open_channel.bus.client import BusClient
+    from open_channel.bus.core.records import Publication
+    from open_channel.errors import ChannelError
+
+__all__ = ["Overflow", "Subscription"]
+
+Overflow = Literal["drop_oldest", "drop_newest", "block"]
+"""What happens when a subscription's queue is full."""
+
+_ENCODED = int(Flag.ENCODED)
+_OVERHEAD = 64  # bytes that a message in the queue takes beside its own, or so
+
+
+class _Chunk:
+    """Messages that came together; ``next`` is the first that was not taken."""
+
+    __slots__ = ("bodies", "encoded", "last", "missed", "next", "sender", "size", "topic")
+
+    def __init__(self, publication: Publication, bodies: Sequence[bytes], missed: int) -> None:
+        self.topic = publication.topic
+        self.sender = publication.sender
+        self.last = publication.last
+        self.encoded = bool(publication.flags & _ENCODED)
+        self.bodies = bodies
+        self.size = len(publication.record) + _OVERHEAD * len(bodies)
+        self.missed = missed
+        self.next = 0
+
+
+class Subscription:
+    """One subscription; made by ``channel.subscribe()``.
+
+    It is live from when its ``async with`` block is entered until that is left: what is published
+    after ``__aenter__`` has returned, by anybody, arrives. Iterate over it, or ``get()``.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], BusClient],
+        pattern: str,
+        *,
+        group: str | None = None,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        wanted: Any = None,
+    ) -> None:
+        if overflow not in {"drop_oldest", "drop_newest", "block"}:
+            raise ValueError(f"overflow is drop_oldest, drop_newest or block, not {overflow!r}")
+        if prefetch < 1:
+            raise ValueError(f"prefetch is a number of jobs from 1 on, not {prefetch}")
+        if group == "":
+            raise ValueError(f"a group is a name, not {group!r}")
+        self.pattern = check_pattern(pattern)
+        """What it subscribes to."""
+        self.group = group
+        """The group it shares its messages with; None: it gets all of them."""
+        self.type = wanted
+        """What ``message.data`` is decoded into and checked against; None: as it was sent."""
+        self._client_of = client
+        self._overflow = overflow
+        self._prefetch = prefetch
+        self._bound = queue
+        self._client: BusClient | None = None
+        self._interest: Interest | None = None
+        self._live = False
+        self._lock = threading.Lock()
+        self._chunks: deque[_Chunk] = deque()
+        self._put = self._gone = 0  # bytes that ever came in, and out
+        self._chunk: _Chunk | None = None
+        self._missed = 0
+        self._jobs: deque[Job] = deque()
+        self._in_hand: dict[tuple[bytes, int], Job] = {}
+        self._current: Job | None = None
+        self._lost: set[tuple[bytes, int]] = set()
+        self._error: ChannelError | None = None
+        self._readers: list[Waiter] = []
+        self.missed = 0
+        """Counts the messages this subscription has lost, those of unknown number left out."""
+        self.on_change: Callable[[], None] | None = None
+        """Called in the loop when there is something to take, or the end."""
+
+    def __repr__(self) -> str:
+        group = f" in {self.group!r}" if self.group else ""
+        return f"<Subscription {self.pattern!r}{group}, {self.backlog} bytes>"
+
+    @property
+    def backlog(self) -> int:
+        """The bytes of what has arrived and was not taken."""
+        return self._put - self._gone
+
+    # --- begin and end ---------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Subscribe; ``live()`` follows. Raises what closed the channel."""
+        if self._interest is not None:
+            raise RuntimeError("a subscription is entered once; make another")
+        client = self._client = self._client_of()
+        if self._bound is None:
+            self._bound = client.limits.queue
+        self._undo = client.when_ended(self._fail)
+        self._interest = client.subscribe(
+            lambda number: Interest(
+                number,
+                self.pattern,
+                self,
+                group=self.group or "",
+                blocks=self._overflow == "block" and self.group is None,
+                prefetch=self._prefetch,
+            )
+        )
+
+    async def __aenter__(self) -> Subscription:
+        """Subscribe, and wait until that is known to the broker.
+
+        Raises what closed the channel. When it is cancelled the subscription is undone.
+        """
+        self.begin()
+        assert self._client is not None
+        try:
+            await self._client.wait_until(lambda: self._live)
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unsubscribe; jobs that are not acknowledged go to others."""
+        self.end()
+
+    def end(self) -> None:
+        """Unsubscribe; again is harmless. What has arrived can still be taken."""
+        client, interest = self._client, self._interest
+        if client is None or interest is None:
+            return
+        self._undo()
+        if client.error is None:
+            client.core.unsubscribe(interest, [])
+            client.schedule()
+        self._jobs.clear()
+        self._lost.update(self._in_hand)
+        self._in_hand.clear()
+        self._fail(ChannelClosed(name=client.name, reason="the subscription has ended"))
+
+    def _fail(self, error: ChannelError) -> None:
+        if self._error is None:
+            self._error = error
+            self.wake(now=False)
+
+    # --- what the core tells ---------------------------------------------------------------
+
+    def live(self) -> None:
+        """See ``Sink``."""
+        self._live = True
+        assert self._client is not None
+        self._client.has_room()
+
+    def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
+        """See ``Sink``."""
+        missed, self._missed = self._missed, 0
+        chunk = _Chunk(publication, messages, missed)
+        assert self._bound is not None
+        if self.backlog + chunk.size > self._bound and self._overflow != "block" and self._chunks:
+            if self._overflow == "drop_newest":
+                self._missed = missed
+                self._count(len(messages))
+                return
+            self._drop(self.backlog + chunk.size - self._bound, chunk)
+        self._put += chunk.size
+        self._chunks.append(chunk)
+        assert self._client is not None
+        self._client.touched(self)
+
+    def _drop(self, excess: int, newest: _Chunk) -> None:
+        with self._lock:
+            dropped = missed = 0
+            while self._chunks and dropped < excess:
+                chunk = self._chunks.popleft()
+                dropped += chunk.size
+                self._gone += chunk.size
+                self.missed += len(chunk.bodies)
+                missed = _add(missed, _add(chunk.missed, len(chunk.bodies)))
+            first = self._chunks[0] if self._chunks else newest
+            first.missed = _add(first.missed, missed)
+
+    def _count(self, count: int) -> None:
+        self._missed = _add(self._missed, count)
+        self.missed += max(count, 0)
+
+    def missing(self, count: int) -> None:
+        """See ``Sink``."""
+        self._count(count)
+
+    def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
+        """See ``Sink``."""
+        encoded = bool(publication.flags & _ENCODED)
+        job = Job(self, seq, redelivered, publication.topic, message, publication.sender, encoded)
+        self._in_hand[job.key] = job
+        self._jobs.append(job)
+        assert self._client is not None
+        self._client.touched(self)
+
+    def lost(self, publisher: bytes, seq: int) -> None:
+        """See ``Sink``."""
+        job = self._in_hand.pop((publisher, seq), None)
+        if job is None:
+            return
+        if job in self._jobs:
+            self._jobs.remove(job)
+        else:
+            self._lost.add(job.key)
+
+    def finish(self, job: Job, *, done: bool) -> None:
+        """See ``Job.ack()`` and ``Job.reject()``."""
+        client, interest = self._client, self._interest
+        assert client is not None
+        assert interest is not None
+        if self._in_hand.pop(job.key, None) is None:
+            if job.key in self._lost:
+                raise JobLost(topic=job.topic, publisher=job.sender, number=job.key[1])
+            return
+        client.check_open()
+        act = client.core.done if done else client.core.reject
+        act(interest, *job.key)
+        client.schedule()
+
+    # --- taking ----------------------------------------------------------------------------
+
+    def take(self) -> Message | None:
+        """The next message, if there is one; of a group, this says that the one before is done."""
+        if self.group is not None:
+            return self._take_job()
+        chunk = self._chunk
+        if chunk is None:
+            if (chunk := self._next_chunk()) is None:
+                return None
+            self._chunk = chunk
+        index = chunk.next
+        chunk.next = index + 1
+        message = Message(
+            chunk.topic, chunk.bodies[index], chunk.sender, chunk.encoded, self.type, chunk.missed
+        )
+        chunk.missed = 0
+        if chunk.next == len(chunk.bodies):
+            self._chunk = None
+            self._finished(chunk)
+        return message
+
+    def _take_job(self) -> Job | None:
+        current, self._current = self._current, None
+        if current is not None and current.key in self._in_hand:
+            self.finish(current, done=True)
+        if not self._jobs:
+            return None
+        self._current = self._jobs.popleft()
+        return self._current
+
+    def _next_chunk(self) -> _Chunk | None:
+        with self._lock:
+            if not self._chunks:
+                return None
+            return self._chunks.popleft()
+
+    def _finished(self, chunk: _Chunk) -> None:
+        self._gone += chunk.size
+        if self._overflow == "block":
+            client, interest = self._client, self._interest
+            assert client is not None
+            assert interest is not None
+            client.core.took(interest, chunk.sender, chunk.last)
+            client.schedule()
+
+    def take_batch(self) -> Batch | None:
+        """The next messages that came together, if there are any."""
+        chunk, self._chunk = self._chunk, None
+        chunk = chunk or self._next_chunk()
+        if chunk is None:
+            return None
+        bodies = chunk.bodies[chunk.next :] if chunk.next else chunk.bodies
+        self._finished(chunk)
+        return Batch(chunk.topic, bodies, chunk.sender, chunk.encoded, self.type, chunk.missed)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing will follow what has arrived.
+
+        Raises what ended it, if that was an error.
+        """
+        if self._error is None:
+            return False
+        if not isinstance(self._error, ChannelClosed):
+            raise self._error.again()
+        return True
+
+    def wake(self, *, now: bool) -> None:
+        """There is something to take, or there never will be again."""
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            reader.wake(now=now)
+        if self.on_change is not None:
+            self.on_change()
+
+    def _wait(self) -> Waiter:
+        assert self._client is not None, "a subscription is used inside its block"
+        waiter = Waiter(self._client.loop)
+        self._readers.append(waiter)
+        return waiter
+
+    async def get(self) -> Message:
+        """The next message; of a group, a job (asking for it says that the one before is done).
+
+        Raises ChannelClosed at the end, and what closed the channel when that was an error. Can
+        be cancelled: no message is lost by it.
+        """
+        while (message := self.take()) is None:
+            if self.at_end:
+                assert self._error is not None
+                raise self._error.again()
+            await self._wait()
+        return message
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """Iterate over the messages until the channel is closed or the block is left."""
+        return self
+
+    async def __anext__(self) -> Message:
+        """The next message; see ``get()``."""
+        while (message := self.take()) is None:
+            if self.at_end:
+                raise StopAsyncIteration
+            await self._wait()
+        return message
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Iterate over batches: messages of one publisher to one topic that came together.
+
+        Raises TypeError for a group, whose messages come one by one.
+        """
+        if self.group is not None:
+            raise TypeError("the jobs of a group come one by one")
+        while True:
+            if (batch := self.take_batch()) is not None:
+                yield batch
+            elif self.at_end:
+                return
+            else:
+                await self._wait()
+
+
+def _add(missed: int, more: int) -> int:
+    """Unknown and any number is unknown."""
+    return UNKNOWN if UNKNOWN in {missed, more} else missed + more

@@ -1,0 +1,395 @@
+"""The users' locks: each is the ``flock`` on a file of its own, so the kernel releases it at death.
+
+There is no broker and no polling. A lock that is free is taken at once. For one that is not, a
+helper thread blocks in ``flock()`` as long as anybody in this process waits, at most one for each
+lock, and hands what it got to the first who waits. It cannot be called back: when nobody waits any
+more it goes on blocking, and lets go of the lock as soon as it has it.
+
+``Claim`` is one try, and knows neither threads nor event loops: it calls back. ``NamedLock`` is
+what the asyncio and the blocking lock have in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, cast
+
+from open_channel.errors import ChannelError, NameCollision, WaitTimeout
+from open_channel.io.directory import check_name, secure
+from open_channel.io.lockfile import LockFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from open_channel.io.directory import ChannelFiles
+
+__all__ = ["Claim", "NamedLock", "claim_lock"]
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+# Who was woken by a release needs some 50 us until it has the lock. One who releases and asks again
+# at once would always be faster: it goes the long way, through the helper thread.
+_JUST_NOW = 0.001  # seconds
+_REMEMBERED = 1024  # released locks
+
+
+class _Waited(LockFile):
+    """A lock file that may be waited for; its descriptor is watched for forks before it is."""
+
+    __slots__ = ()
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """The file, not locked yet; call with the guard held."""
+        return cls(os.open(path, _FLAGS, 0o600), path)
+
+    def wait(self) -> None:
+        """Block this thread until it is locked."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+
+class _Queue:
+    """One lock's users in this process: there while one holds it, waits, or has left the thread."""
+
+    __slots__ = ("files", "holder", "path", "threaded", "waiting")
+
+    def __init__(self, files: ChannelFiles, path: str) -> None:
+        self.files = files
+        self.path = path
+        self.holder: Claim | None = None
+        self.waiting: OrderedDict[Claim, None] = OrderedDict()  # it can be left anywhere
+        self.threaded = False
+
+
+class _Locks:
+    """All queues of this process, and the guard under which everything here changes.
+
+    A fork takes the guard too: so no child is forked while a descriptor is open and not yet
+    watched (it would hold the lock beyond its parent's death), nor while a queue is half changed.
+    """
+
+    def __init__(self) -> None:
+        self.clear()
+        os.register_at_fork(
+            before=self.enter, after_in_parent=self.leave, after_in_child=self.clear
+        )
+
+    def enter(self) -> None:
+        self.guard.acquire()
+
+    def leave(self) -> None:
+        self.guard.release()
+
+    def clear(self) -> None:
+        # Reentrant, because a signal handler may fork while its thread is in here.
+        self.guard = threading.RLock()
+        self.queues: dict[str, _Queue] = {}
+        self.released: dict[str, float] = {}
+
+    def released_just_now(self, path: str) -> bool:
+        released = self.released.pop(path, None)
+        return released is not None and time.monotonic() - released < _JUST_NOW
+
+    def note_release(self, path: str) -> None:
+        if len(self.released) >= _REMEMBERED:
+            self.released.clear()
+        self.released[path] = time.monotonic()
+
+    def tidy(self, queue: _Queue) -> None:
+        """Forget a queue that nobody uses; in a forked child it may be one of the parent's."""
+        in_use = queue.holder is not None or queue.waiting or queue.threaded
+        if not in_use and self.queues.get(queue.path) is queue:
+            del self.queues[queue.path]
+
+
+_locks = _Locks()
+
+
+class Claim:
+    """One try to get a lock, from the request to the release; made by ``claim_lock()``."""
+
+    __slots__ = ("_lock", "_over", "_pid", "_queue", "_told", "error", "name")
+
+    def __init__(self, queue: _Queue, name: str, told: Callable[[], object]) -> None:
+        self._queue = queue
+        self.name = name
+        self._told = told
+        self._pid = os.getpid()
+        self._lock: LockFile | None = None
+        self._over = False
+        self.error: ChannelError | None = None
+        """Why it has failed."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is this process's; False in a forked child."""
+        return self._pid == os.getpid()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether nothing is decided yet."""
+        return self in self._queue.waiting
+
+    @property
+    def granted(self) -> bool:
+        """Whether it has the lock, and has not released it."""
+        return self._lock is not None
+
+    @property
+    def held(self) -> bool:
+        """The same, and nobody has deleted the lock's file meanwhile."""
+        return self._lock is not None and self._lock.holds()
+
+    def withdraw(self) -> bool:
+        """Wait no longer; False when it was decided before."""
+        with _locks.guard:
+            if not self.waiting:
+                return False
+            del self._queue.waiting[self]
+            return True
+
+    def release(self) -> None:
+        """Let go of the lock, or of the place in the queue; again is harmless.
+
+        In a forked child nothing happens: the child has closed its parent's descriptors.
+        """
+        with _locks.guard:
+            self._over = True
+            self.withdraw()
+            lock, self._lock = self._lock, None
+            if lock is None:
+                return
+            lock.release()
+            self._queue.holder = None
+            if self.ours:
+                _locks.note_release(self._queue.path)
+            _locks.tidy(self._queue)
+
+    def grant(self, lock: LockFile) -> None:
+        """The lock is had; called with the guard held."""
+        try:
+            _put_name(lock, self._queue.files, self.name)
+        except NameCollision as error:
+            lock.release()
+            self.error = error
+        else:
+            self._lock = lock
+            self._queue.holder = self
+            # The guard is reentrant: a signal handler, or a coroutine that is being collected, may
+            # have given the claim up in this thread since it left the queue.
+            if self._over:
+                self.release()
+
+    def tell(self) -> None:
+        """It is decided; called without the guard, by the helper thread."""
+        try:
+            self._told()
+        except RuntimeError:  # the event loop that waited is closed
+            self.release()
+
+
+def claim_lock(
+    files: ChannelFiles, name: str, told: Callable[[], object], *, wait: bool = True
+) -> Claim:
+    """Ask for a lock; look at ``waiting``, then ``granted`` and ``error``, of what it returns.
+
+    While it is ``waiting``, ``told`` will be called once, from another thread, when that is over,
+    unless the claim is withdrawn before. Without ``wait`` it is decided at once. Can be called
+    from any thread.
+    """
+    path = files.user_lock(name)
+    with _locks.guard:
+        queue = _locks.queues.get(path) or _Queue(files, path)
+        claim = Claim(queue, name, told)
+        # A thread that nobody waits for any more says nothing about the lock.
+        idle = queue.holder is None and not queue.waiting
+        yields = wait and (queue.threaded or _locks.released_just_now(path))
+        try:
+            lock = _try(files, path) if idle and not yields else None
+        except (OSError, ChannelError) as error:
+            claim.error = _failure(name, error)
+            return claim
+        if lock is not None:
+            _locks.queues[path] = queue
+            claim.grant(lock)
+            _locks.tidy(queue)
+        elif wait:
+            _locks.queues[path] = queue
+            queue.waiting[claim] = None
+            _start(queue)
+        return claim
+
+
+def _try(files: ChannelFiles, path: str) -> LockFile | None:
+    """The lock, if it is free."""
+    _make_directory(files)
+    return LockFile.acquire(path)
+
+
+def _start(queue: _Queue) -> None:
+    """See that a helper thread is at work."""
+    if queue.threaded:
+        return
+    thread = threading.Thread(
+        target=_serve, args=(queue,), name=f"open-channel lock {queue.path}", daemon=True
+    )
+    try:
+        thread.start()  # it needs the guard, which we hold, before it does anything
+    except RuntimeError:  # no more threads, or the interpreter ends
+        queue.waiting.clear()
+        _locks.tidy(queue)
+        raise
+    queue.threaded = True
+
+
+def _serve(queue: _Queue) -> None:
+    """The helper thread: get the lock for one waiter after the other."""
+    more = True
+    while more:
+        try:
+            lock = _wait(queue)
+        except (OSError, ChannelError) as error:
+            _fail(queue, error)
+            return
+        with _locks.guard:
+            claim = queue.waiting.popitem(last=False)[0] if queue.waiting else None
+            if claim is None:
+                lock.release()
+            else:
+                claim.grant(lock)
+            more = queue.threaded = bool(queue.waiting)
+            _locks.tidy(queue)
+        if claim is not None:
+            claim.tell()
+
+
+def _wait(queue: _Queue) -> LockFile:
+    """Block until this process has the lock on the file that the path names."""
+    while True:
+        with _locks.guard:
+            _make_directory(queue.files)
+            lock = _Waited.open(queue.path)
+        try:
+            lock.wait()
+            if lock.holds():
+                return lock
+        except BaseException:
+            with _locks.guard:
+                lock.release()
+            raise
+        with _locks.guard:
+            lock.release()  # a cleaner was between us: the path has another file, or none
+
+
+def _fail(queue: _Queue, error: OSError | ChannelError) -> None:
+    with _locks.guard:
+        failed = list(queue.waiting)
+        queue.waiting.clear()
+        queue.threaded = False
+        _locks.tidy(queue)
+        for claim in failed:
+            claim.error = _failure(claim.name, error)
+    for claim in failed:
+        claim.tell()
+
+
+def _failure(name: str, error: OSError | ChannelError) -> ChannelError:
+    """What a claim raises for it, an exception of its own."""
+    if isinstance(error, ChannelError):
+        return error.again()
+    failure = ChannelError(reason=f"lock {name!r}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _make_directory(files: ChannelFiles) -> None:
+    """Something may have deleted it."""
+    if not os.path.isdir(files.directory):
+        secure(files.directory)
+
+
+def _put_name(lock: LockFile, files: ChannelFiles, name: str) -> None:
+    """See that the file has the lock's name; raises NameCollision when it has another."""
+    import json  # 2 ms of import that a program need not pay before it locks
+
+    content = json.dumps({"name": files.name, "lock": name}).encode()
+    if (found := lock.read().rstrip()) == content:
+        return
+    try:
+        record: Any = json.loads(found)
+    except ValueError:  # nothing yet, or half a record
+        record = None
+    other = cast("dict[str, Any]", record).get("lock") if isinstance(record, dict) else None
+    if isinstance(other, str) and other != name:
+        raise NameCollision(name=name, other=other, path=lock.path)
+    with contextlib.suppress(OSError):  # a full disk: the lock is as good without
+        lock.write(content + b"\n")
+
+
+class NamedLock:
+    """What ``bus.locks.Lock`` and ``sync.locks.Lock`` have in common."""
+
+    def __init__(self, files: ChannelFiles, name: str, timeout: float | None = None) -> None:
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"a timeout is a number of seconds from 0 on, or None, not {timeout}")
+        self._files = files
+        self._name = check_name(name)
+        self._timeout = timeout
+        self._claim: Claim | None = None
+        self._acquired = False
+
+    def __repr__(self) -> str:
+        state = "held" if self.held else "not held"
+        return f"<{type(self).__name__} {self._name!r} {state}>"
+
+    @property
+    def name(self) -> str:
+        """The name that excludes others."""
+        return self._name
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock now (one ``stat``).
+
+        False too when something has deleted the lock's file, because another may have it then;
+        and in a forked child, since the lock stays the parent's.
+        """
+        return self._acquired and self._claim is not None and self._claim.held
+
+    def release(self) -> None:
+        """Let go of the lock: the next who waits is woken. Harmless when it is not held."""
+        with _locks.guard:
+            if self._acquired and self._claim is not None:
+                self._forget(self._claim)
+
+    def _begin(self, told: Callable[[], object]) -> Claim:
+        """Ask for the lock; raises RuntimeError when it is held or awaited by this object."""
+        with _locks.guard:
+            if self._claim is not None and self._claim.ours:
+                raise RuntimeError(f"lock {self._name!r} is held or awaited by this object already")
+            self._acquired = False
+            self._claim = claim_lock(self._files, self._name, told, wait=self._timeout != 0)
+            return self._claim
+
+    def _conclude(self, claim: Claim) -> None:
+        """The wait is over: hold the lock, or raise the reason why not."""
+        claim.withdraw()
+        if claim.granted:
+            self._acquired = True
+            return
+        self._forget(claim)
+        if claim.error is not None:
+            raise claim.error
+        raise WaitTimeout(what=f"lock {self._name!r}", timeout=self._timeout)
+
+    def _forget(self, claim: Claim) -> None:
+        """Hold and await nothing."""
+        claim.release()
+        self._claim = None
+        self._acquired = False

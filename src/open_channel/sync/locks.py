@@ -1,0 +1,71 @@
+"""Blocking locks and leadership: those of ``open_channel.bus.locks``, without an event loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+from open_channel.io.locks import NamedLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from open_channel.io.directory import ChannelFiles
+    from open_channel.io.locks import Claim
+
+__all__ = ["Lock", "lead"]
+
+_log = logging.getLogger("open_channel")
+
+_Result = TypeVar("_Result")
+
+
+class Lock(NamedLock):
+    """A lock by name, for all processes of the channel; ``with`` acquires and releases it.
+
+    See ``open_channel.bus.locks.Lock``. It belongs to no thread: another may release it.
+    """
+
+    def acquire(self) -> None:
+        """Wait for the lock; raises what the asyncio lock's ``acquire()`` raises."""
+        woken = threading.Event()
+        claim: Claim | None = None
+        try:
+            claim = self._begin(woken.set)
+            if claim.waiting:
+                woken.wait(self._timeout)
+        except BaseException:  # KeyboardInterrupt, or what a signal handler raises
+            if claim is not None:
+                self._forget(claim)
+            raise
+        self._conclude(claim)
+
+    def __enter__(self) -> Self:
+        """Acquire it."""
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release it."""
+        self.release()
+
+
+def lead(files: ChannelFiles, name: str, run: Callable[[], _Result]) -> _Result:
+    """Wait until this process leads, then call ``run()`` and return what it returns.
+
+    See ``open_channel.bus.locks.lead()``; ``run`` is a plain function, called in this thread.
+    """
+    with Lock(files, name):
+        _log.info("%s: this process leads %r", files.name, name)
+        try:
+            return run()
+        finally:
+            _log.info("%s: this process leads %r no more", files.name, name)
