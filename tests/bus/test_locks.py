@@ -743,9 +743,15 @@ def test_blocking_interrupted_by_a_signal(run: Callable[[str], Process], holder:
     program = run("""
 import signal
 lock = sync.Lock(files, "x")
+def once(*_):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, once)
 def interrupt():
-    while not (lock._claim and lock._claim.waiting): time.sleep(0.001)
-    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    while not (lock._claim and lock._claim.waiting): pass
+    while lock._claim:  # a signal just before the thread goes to sleep does not wake it
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.01)
 threading.Thread(target=interrupt).start()
 try: lock.acquire()
 except KeyboardInterrupt: say(interrupted=True)

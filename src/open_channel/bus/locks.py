@@ -48,18 +48,21 @@ class Lock(NamedLock):
         """
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
-        claim = self._begin(lambda: loop.call_soon_threadsafe(_wake, woken))
-        if claim.waiting:
-            timer = self._timeout is not None and loop.call_later(self._timeout, _wake, woken)
-            try:
+        claim = self._claim_for(lambda: loop.call_soon_threadsafe(_wake, woken))
+        timer: asyncio.TimerHandle | None = None
+        try:
+            self._begin(claim)
+            if claim.waiting:
+                if self._timeout is not None:
+                    timer = loop.call_later(self._timeout, _wake, woken)
                 await woken
-            except BaseException:
-                self._forget(claim)
-                raise
-            finally:
-                if timer:
-                    timer.cancel()
-        self._conclude(claim)
+            self._conclude(claim)
+        except BaseException:
+            self._forget(claim)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def __aenter__(self) -> Self:
         """Acquire it."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from open_channel.io.directory import ChannelFiles
 
-__all__ = ["Claim", "NamedLock", "claim_lock"]
+__all__ = ["Claim", "NamedLock"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -112,13 +112,19 @@ _locks = _Locks()
 
 
 class Claim:
-    """One try to get a lock, from the request to the release; made by ``claim_lock()``."""
+    """One try to get a lock, from ``request()`` to ``release()``.
 
-    __slots__ = ("_lock", "_over", "_pid", "_queue", "_told", "error", "name")
+    After the request look at ``waiting``, then at ``granted`` and ``error``. While it is
+    ``waiting``, ``told`` will be called once, from another thread, when that is over, unless the
+    claim is withdrawn before.
+    """
 
-    def __init__(self, queue: _Queue, name: str, told: Callable[[], object]) -> None:
-        self._queue = queue
+    __slots__ = ("_lock", "_over", "_pid", "_queue", "_told", "error", "name", "path")
+
+    def __init__(self, files: ChannelFiles, name: str, told: Callable[[], object]) -> None:
         self.name = name
+        self.path = files.user_lock(name)
+        self._queue = _Queue(files, self.path)
         self._told = told
         self._pid = os.getpid()
         self._lock: LockFile | None = None
@@ -146,6 +152,30 @@ class Claim:
         """The same, and nobody has deleted the lock's file meanwhile."""
         return self._lock is not None and self._lock.holds()
 
+    def request(self, *, wait: bool = True) -> None:
+        """Ask for the lock; without ``wait`` it is decided at once. Can be called from any thread.
+
+        Raises RuntimeError when no thread can be started.
+        """
+        with _locks.guard:
+            queue = self._queue = _locks.queues.get(self.path) or self._queue
+            # A thread that nobody waits for any more says nothing about the lock.
+            idle = queue.holder is None and not queue.waiting
+            yields = wait and (queue.threaded or _locks.released_just_now(self.path))
+            try:
+                lock = _try(queue) if idle and not yields else None
+            except (OSError, ChannelError) as error:
+                self.error = _failure(self.name, error)
+                return
+            if lock is not None:
+                _locks.queues[self.path] = queue
+                self.grant(lock)
+                _locks.tidy(queue)
+            elif wait:
+                _locks.queues[self.path] = queue
+                queue.waiting[self] = None
+                _start(queue)
+
     def withdraw(self) -> bool:
         """Wait no longer; False when it was decided before."""
         with _locks.guard:
@@ -166,7 +196,8 @@ class Claim:
             if lock is None:
                 return
             lock.release()
-            self._queue.holder = None
+            if self._queue.holder is self:  # after its file was deleted, another may be it
+                self._queue.holder = None
             if self.ours:
                 _locks.note_release(self._queue.path)
             _locks.tidy(self._queue)
@@ -194,42 +225,10 @@ class Claim:
             self.release()
 
 
-def claim_lock(
-    files: ChannelFiles, name: str, told: Callable[[], object], *, wait: bool = True
-) -> Claim:
-    """Ask for a lock; look at ``waiting``, then ``granted`` and ``error``, of what it returns.
-
-    While it is ``waiting``, ``told`` will be called once, from another thread, when that is over,
-    unless the claim is withdrawn before. Without ``wait`` it is decided at once. Can be called
-    from any thread.
-    """
-    path = files.user_lock(name)
-    with _locks.guard:
-        queue = _locks.queues.get(path) or _Queue(files, path)
-        claim = Claim(queue, name, told)
-        # A thread that nobody waits for any more says nothing about the lock.
-        idle = queue.holder is None and not queue.waiting
-        yields = wait and (queue.threaded or _locks.released_just_now(path))
-        try:
-            lock = _try(files, path) if idle and not yields else None
-        except (OSError, ChannelError) as error:
-            claim.error = _failure(name, error)
-            return claim
-        if lock is not None:
-            _locks.queues[path] = queue
-            claim.grant(lock)
-            _locks.tidy(queue)
-        elif wait:
-            _locks.queues[path] = queue
-            queue.waiting[claim] = None
-            _start(queue)
-        return claim
-
-
-def _try(files: ChannelFiles, path: str) -> LockFile | None:
+def _try(queue: _Queue) -> LockFile | None:
     """The lock, if it is free."""
-    _make_directory(files)
-    return LockFile.acquire(path)
+    _make_directory(queue.files)
+    return LockFile.acquire(queue.path)
 
 
 def _start(queue: _Queue) -> None:
@@ -368,14 +367,17 @@ class NamedLock:
             if self._acquired and self._claim is not None:
                 self._forget(self._claim)
 
-    def _begin(self, told: Callable[[], object]) -> Claim:
+    def _claim_for(self, told: Callable[[], object]) -> Claim:
+        return Claim(self._files, self._name, told)
+
+    def _begin(self, claim: Claim) -> None:
         """Ask for the lock; raises RuntimeError when it is held or awaited by this object."""
         with _locks.guard:
             if self._claim is not None and self._claim.ours:
                 raise RuntimeError(f"lock {self._name!r} is held or awaited by this object already")
             self._acquired = False
-            self._claim = claim_lock(self._files, self._name, told, wait=self._timeout != 0)
-            return self._claim
+            self._claim = claim
+            claim.request(wait=self._timeout != 0)
 
     def _conclude(self, claim: Claim) -> None:
         """The wait is over: hold the lock, or raise the reason why not."""
@@ -389,7 +391,9 @@ class NamedLock:
         raise WaitTimeout(what=f"lock {self._name!r}", timeout=self._timeout)
 
     def _forget(self, claim: Claim) -> None:
-        """Hold and await nothing."""
-        claim.release()
-        self._claim = None
-        self._acquired = False
+        """Give a claim up; harmless when it has never begun, or is over."""
+        with _locks.guard:
+            claim.release()
+            if self._claim is claim:
+                self._claim = None
+                self._acquired = False

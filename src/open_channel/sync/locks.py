@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from open_channel.io.directory import ChannelFiles
-    from open_channel.io.locks import Claim
 
 __all__ = ["Lock", "lead"]
 
@@ -32,16 +31,15 @@ class Lock(NamedLock):
     def acquire(self) -> None:
         """Wait for the lock; raises what the asyncio lock's ``acquire()`` raises."""
         woken = threading.Event()
-        claim: Claim | None = None
+        claim = self._claim_for(woken.set)
         try:
-            claim = self._begin(woken.set)
+            self._begin(claim)
             if claim.waiting:
                 woken.wait(self._timeout)
-        except BaseException:  # KeyboardInterrupt, or what a signal handler raises
-            if claim is not None:
-                self._forget(claim)
+            self._conclude(claim)
+        except BaseException:  # also KeyboardInterrupt, which may come at any point of these
+            self._forget(claim)
             raise
-        self._conclude(claim)
 
     def __enter__(self) -> Self:
         """Acquire it."""
