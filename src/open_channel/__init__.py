@@ -5,6 +5,10 @@ Every process opens a channel by name; one of them hosts it inside itself, and w
 another takes over. This package is the asyncio API; ``open_channel.sync`` is the blocking one.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from open_channel.bus.channel import Channel, open_channel
 from open_channel.channel.conversation import Peer
 from open_channel.channel.socket import ChannelSocket
@@ -37,7 +41,15 @@ from open_channel.errors import (
 )
 from open_channel.protocol.limits import Limits
 
+if TYPE_CHECKING:
+    from open_channel.bus.locks import Lock
+    from open_channel.bus.members import Member, MemberChange, Stats
+    from open_channel.bus.message import Batch, Job, Message
+    from open_channel.bus.requests import Service
+    from open_channel.bus.subscription import Subscription
+
 __all__ = [
+    "Batch",
     "Channel",
     "ChannelClosed",
     "ChannelError",
@@ -46,9 +58,14 @@ __all__ = [
     "ConnectTimeout",
     "DirectoryInsecure",
     "ForeignUser",
+    "Job",
     "JobLost",
     "Limits",
     "LocalProtocolError",
+    "Lock",
+    "Member",
+    "MemberChange",
+    "Message",
     "MessageTooLarge",
     "NameCollision",
     "NameInvalid",
@@ -64,8 +81,36 @@ __all__ = [
     "RequestTimeout",
     "ResponderDied",
     "ResponderError",
+    "Service",
+    "Stats",
+    "Subscription",
     "TopicInvalid",
     "VersionMismatch",
     "WaitTimeout",
     "open_channel",
 ]
+
+# What the bus gives to its users is imported with the first look at it: `import open_channel` alone
+# costs no more than what a channel without the bus needs.
+_LATER = {
+    "Batch": "message",
+    "Job": "message",
+    "Lock": "locks",
+    "Member": "members",
+    "MemberChange": "members",
+    "Message": "message",
+    "Service": "requests",
+    "Stats": "members",
+    "Subscription": "subscription",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"open_channel.bus.{module}"), name)
+    globals()[name] = found
+    return found

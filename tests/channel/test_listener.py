@@ -114,6 +114,32 @@ async def test_a_listener_that_is_cancelled_ends_its_connection(opened: Opener):
     assert channel.state == "closed"
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_a_listener_that_somebody_cancels_ends_its_connection_alone(
+    opened: Opener, swallows: bool
+):
+    tasks: list[asyncio.Task[None]] = []
+
+    async def listener(socket: ChannelSocket) -> None:
+        tasks.append(asyncio.current_task())
+        try:
+            await echo(socket)
+        except asyncio.CancelledError:
+            if not swallows:
+                raise
+
+    first, own = await opened.connected("alone", listener)
+    second, socket = await opened.connected("alone")
+    for talking in (own, socket):
+        talking.write(b"hello")
+        assert await talking.read() == b"hello"
+    tasks[1].cancel()
+    assert await asyncio.wait_for(socket.read(), 5) == b""
+    assert (first.state, second.state) == ("connected", "closed")
+    own.write(b"still there")
+    assert await own.read() == b"still there"
+
+
 async def test_a_listener_can_be_client_of_another_channel(opened: Opener):
     async def front(socket: ChannelSocket) -> None:
         async with opened("back").connect() as back:

@@ -85,7 +85,7 @@ def test_no_descriptor_is_left_in_the_child(tmp_path: Path) -> None:
     path = str(tmp_path / "lock")
     lock = LockFile.acquire(path)
     assert lock is not None
-    pulse = Pulse(path, 10.0)
+    pulse = Pulse(path, 10.0, lambda: True)
     try:
         assert descriptors(path) == 2
         assert in_child(lambda: descriptors(path) == 0)

@@ -22,7 +22,7 @@ def test_it_beats_until_it_is_stopped(tmp_path: Path) -> None:
     path.touch()
     os.utime(path, (0, 0))
     descriptors = len(os.listdir("/proc/self/fd"))
-    pulse = Pulse(str(path), INTERVAL)
+    pulse = Pulse(str(path), INTERVAL, alive)
     seen = [path.stat().st_mtime_ns]
     for _ in range(3):
         wait_for(lambda: path.stat().st_mtime_ns > seen[-1], "it beats")
@@ -37,7 +37,7 @@ def test_it_beats_until_it_is_stopped(tmp_path: Path) -> None:
 def test_it_beats_for_its_own_file_only(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
-    pulse = Pulse(str(path), INTERVAL)
+    pulse = Pulse(str(path), INTERVAL, alive)
     path.rename(tmp_path / "old")
     path.touch()
     os.utime(path, (0, 0))
@@ -51,7 +51,7 @@ def test_it_beats_for_its_own_file_only(tmp_path: Path) -> None:
 def test_a_deleted_file_is_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.touch()
-    pulse = Pulse(str(path), INTERVAL)
+    pulse = Pulse(str(path), INTERVAL, alive)
     path.unlink()
     assert pulses() == 1
     pulse.stop()

@@ -7,6 +7,7 @@ import pytest
 from open_channel.protocol.heartbeat import Verdict, Watchdog
 
 INTERVAL, TIMEOUT = 1.0, 3.0
+GRACE = 1.1 * INTERVAL  # from a sign of life to the next check
 BEGIN = 100.0
 
 
@@ -31,6 +32,11 @@ class Watched:
         self.heard += 1
         return self.check()
 
+    def heartbeat(self, now: float) -> Verdict:
+        """A heartbeat comes: a check before the deadline."""
+        self.heard += 1
+        return self.watchdog.check(now, self.heard, self.look)
+
     def beat(self) -> Verdict:
         assert self.pulse is not None
         self.pulse += 1
@@ -45,24 +51,51 @@ def watched() -> Watched:
     return watched
 
 
-def test_the_first_check_is_due_after_an_interval():
-    assert Watchdog(INTERVAL, TIMEOUT, BEGIN).deadline == BEGIN + INTERVAL
+def test_the_first_check_is_due_after_an_interval_and_some():
+    assert Watchdog(INTERVAL, TIMEOUT, BEGIN).deadline == BEGIN + GRACE
+
+
+def test_the_first_look_at_the_pulse_comes_before_the_timeout():
+    """However near the two are: else a host that is busy would be taken for hung."""
+    watchdog = Watchdog(2.9, 3.0, BEGIN)
+    assert BEGIN + 2.9 < watchdog.deadline < BEGIN + 3.0
 
 
 def test_each_check_sets_the_next(watched):
-    watched.watchdog.check(BEGIN + 2.25, 0, watched.look)
-    assert watched.watchdog.deadline == BEGIN + 2.25 + INTERVAL
+    watched.heartbeat(BEGIN + 1.75)
+    assert watched.watchdog.deadline == BEGIN + 1.75 + GRACE
+    watched.watchdog.check(BEGIN + 2.5, watched.heard, watched.look)
+    assert watched.watchdog.deadline == BEGIN + 2.5 + INTERVAL
+
+
+def test_heartbeats_put_the_check_off():
+    """So the timer of a member that idles never fires."""
+    watched = Watched()
+    for beats in range(1, 100):
+        now = BEGIN + beats * INTERVAL
+        assert now < watched.watchdog.deadline
+        assert watched.heartbeat(now) is Verdict.WELL
+    assert watched.looks == 0
+
+
+def test_a_host_that_hangs_is_noticed_in_a_timeout_and_a_heartbeat():
+    watched = Watched()
+    watched.heartbeat(BEGIN)
+    while watched.check() is not Verdict.HUNG:
+        pass
+    # check() has set the next deadline already.
+    assert TIMEOUT <= watched.watchdog.deadline - INTERVAL - BEGIN <= TIMEOUT + INTERVAL
 
 
 def test_a_host_that_is_heard_is_well_and_its_pulse_is_not_looked_at(watched):
     assert [watched.hear() for _ in range(10)] == [Verdict.WELL] * 10
     assert watched.looks == 0
-    assert watched.watchdog.since == BEGIN + 11
+    assert watched.watchdog.since == pytest.approx(BEGIN + 11 * GRACE)
 
 
 def test_a_silent_host_without_a_pulse_is_hung_after_the_timeout(watched):
     assert [watched.check() for _ in range(3)] == [Verdict.SILENT, Verdict.SILENT, Verdict.HUNG]
-    assert watched.watchdog.since == BEGIN + INTERVAL  # when it was heard last
+    assert watched.watchdog.since == BEGIN + GRACE  # when it was heard last
 
 
 def test_a_host_whose_pulse_cannot_be_seen_is_hung_after_the_timeout(watched):

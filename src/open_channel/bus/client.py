@@ -8,13 +8,13 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from open_channel.bus.channel import Member, MemberChange, Stats
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import NOBODY, Flag, MemberInfo
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
+from open_channel.bus.members import Member, MemberChange, Stats
 from open_channel.bus.requests import Replies
 from open_channel.bus.subscription import Subscription
 from open_channel.channel.conversation import CLOSED_HERE
@@ -29,7 +29,7 @@ from open_channel.errors import (
     RequestTimeout,
 )
 from open_channel.io import fork
-from open_channel.io.link import Link
+from open_channel.io.link import LOOP_ENDED, Link
 from open_channel.io.lockfile import is_locked, read_file
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.protocol.records import decode_host
@@ -47,6 +47,7 @@ _HEADERS = 64 * 1024  # what a record may take beside its message
 _TOPICS = 65536  # how many topics are remembered as checked
 _FAIR = 256 * 1024  # bytes published before publish() lets others run
 _ENCODED, _EVERYONE = int(Flag.ENCODED), int(Flag.EVERYONE)
+_DELAY = 0.02  # seconds that the receipt of a reply may wait for something to travel with
 _UNBOUNDED = 2**62  # the bus bounds what it queues itself: see MemberCore and Seat
 
 
@@ -85,11 +86,12 @@ class BusClient:
         self.connected = False
         self._pid = os.getpid()
         self._scheduled = False
-        self._touched: set[Subscription] = set()
+        self._touched: set[Subscription | Replies] = set()
         self._waiting: set[asyncio.Future[None]] = set()
         self._watchers: set[Callable[[Change | None], None]] = set()
         self._on_end: set[Callable[[ChannelError], None]] = set()
         self._leaving: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._topics: dict[str, bytes] = {}
         self.room = _FAIR
         """Bytes that may be published before somebody looks whether that is still in order."""
@@ -133,6 +135,12 @@ class BusClient:
         """See ``LinkOwner``."""
         self._finish(error or ChannelClosed(name=self.name, reason=CLOSED_HERE))
 
+    def link_cancelled(self) -> None:
+        """See ``LinkOwner``."""
+        if self.error is None:  # else this is a forked child, and all belongs to the parent
+            self._fail(ChannelClosed(name=self.name, reason=LOOP_ENDED))
+            self._let_go()
+
     # --- what the session tells ------------------------------------------------------------
 
     def opened(self) -> None:
@@ -142,19 +150,39 @@ class BusClient:
     def readable(self, *, now: bool = False) -> None:
         """See ``SessionUser``."""
         messages, receive = self._inbox.messages, self.core.receive
+        if now:
+            self._scheduled = True  # told() writes what is said while this is looked at
         while messages:
             receive(messages.popleft())
-        touched, self._touched = self._touched, set()
-        for subscription in touched:
-            subscription.wake(now=now)
-        session = self._link.session
-        session.patience = 0 if self.core.eager else PATIENCE
-        self.core.eager = False
-        self.schedule()
+        if not now:
+            self._wake_touched(now=False)
 
-    def touched(self, subscription: Subscription) -> None:
+    def _wake_touched(self, *, now: bool) -> None:
+        touched, self._touched = self._touched, set()
+        for waits in touched:
+            waits.wake(now=now)
+
+    def told(self) -> None:
+        """See ``SessionUser``."""
+        self._wake_touched(now=True)
+        self._scheduled = False
+        core, session = self.core, self._link.session
+        core.flush()
+        session.patience = 0 if core.eager else PATIENCE
+        core.eager = False
+        if core.owes and self._alarm is None:
+            self._alarm = self.loop.call_later(_DELAY, self._settle_debts)
+        core.owes = False
+
+    def _settle_debts(self) -> None:
+        # What was received and not answered by anything since is acknowledged now.
+        self._alarm = None
+        self._link.session.patience = 0
+        self._flush()
+
+    def touched(self, waits: Subscription | Replies) -> None:
         """Something has arrived for it: it is woken once all that has come is looked at."""
-        self._touched.add(subscription)
+        self._touched.add(waits)
 
     def progressed(self) -> None:
         """See ``SessionUser``: what counts is what the broker acknowledges."""
@@ -277,7 +305,7 @@ class BusClient:
         waiting = asyncio.timeout(timeout)
         try:
             async with waiting:
-                await replies.result
+                await replies.wait()
         except NoResponders:
             if not everyone:
                 raise
@@ -404,26 +432,34 @@ class BusClient:
             await asyncio.shield(self._leaving)
 
     def _finish(self, error: ChannelError) -> None:
-        if self.error is not None:
-            return
-        self._io.flush()
+        if self.error is None:
+            self._io.flush()
+            self._fail(error)
+            self._leaving = self.loop.create_task(self._leave())
+            # Whatever becomes of the task: it may be cancelled before it begins.
+            self._leaving.add_done_callback(self._let_go)
+
+    def _fail(self, error: ChannelError) -> None:
         self.error = error
         self.room = 0  # whoever publishes is told
         self.connected = False
         self._link.close()
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._wake()
         self._tell(None)
         for callback in list(self._on_end):
             callback(error)
-        self._leaving = self.loop.create_task(self._leave())
 
     async def _leave(self) -> None:
-        try:
-            if self._host is not None:
-                await self._host.hand_over()
-        finally:
-            self.member.leave()
-            fork.unwatch(self)
+        if self._host is not None:
+            await self._host.hand_over()
+
+    def _let_go(self, _: object = None) -> None:
+        if self._host is not None:
+            self._host.step_down(LOOP_ENDED)  # unless it is handed over
+        self.member.leave()
+        fork.unwatch(self)
 
     def forked(self) -> None:
         """In a child: see ``io.fork``."""

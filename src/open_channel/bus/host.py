@@ -6,6 +6,7 @@ It runs there so that a process whose own event loop is busy or blocked still ho
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
@@ -31,6 +32,7 @@ PATIENCE = 64
 
 _FIRST_EPOCH = 1
 _START = 10.0  # seconds in which the background thread must have begun to host
+_STOP = 1.0  # ... in which it should have stepped down: else it does so a little later
 
 
 class BrokerHost:
@@ -73,6 +75,21 @@ class BrokerHost:
             leaving = asyncio.run_coroutine_threadsafe(host.hand_over(), host.loop)
             await asyncio.wrap_future(leaving)
 
+    def step_down(self, reason: str) -> None:
+        """Leave the hosting at once, if there is one."""
+        host = self._host
+        if host is None or not host.hosting:
+            return
+        if asyncio.get_running_loop() is host.loop:
+            host.step_down(reason)
+            return
+
+        async def step_down() -> None:
+            host.step_down(reason)
+
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(step_down(), host.loop).result(_STOP)
+
 
 class BrokerService:
     """One hosting of the broker: see ``Service``."""
@@ -83,7 +100,6 @@ class BrokerService:
         self._member = member
         self._epoch = epoch
         self._attendants: dict[bytes, _Attendant] = {}
-        self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._looks = Backoff(cap=member.limits.heartbeat)
@@ -122,11 +138,11 @@ class BrokerService:
             del self._attendants[attendant.member]
         if self.host.hosting:
             self.broker.left(attendant.member, self.loop.time())
-            self.schedule()
+            self.flush()
 
     async def finish(self) -> None:
         """See ``Service``: what was taken in is handed on; what is owed the members know."""
-        self._flush()
+        self.flush()
 
     # --- time ------------------------------------------------------------------------------
 
@@ -140,7 +156,7 @@ class BrokerService:
             if not is_present(files, seat.member):
                 remove_file(files.presence(seat.member.hex()))
                 self.broker.left(seat.member, self.loop.time())
-                self.schedule()
+                self.flush()
         if missing:
             self.loop.call_later(self._looks.next(chance()), self._look)
 
@@ -157,18 +173,12 @@ class BrokerService:
         self._alarm = None
         if self.host.hosting:
             self.broker.tick(self.loop.time())
-            self._flush()
+            self.flush()
 
     # --- what leaves -----------------------------------------------------------------------
 
-    def schedule(self) -> None:
-        """Flush at the end of this turn of the loop: once for all that has come in."""
-        if not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._scheduled = False
+    def flush(self) -> None:
+        """Write what has to be said now."""
         seats = self.broker.flush()
         # Read, check, then write: what is said here rests on what was read before this check, so
         # on nothing that a successor could have changed.
@@ -210,10 +220,12 @@ class _Attendant:
         received, time = service.broker.received, service.loop.time()
         while messages:
             received(self.member, self._outbox, messages.popleft(), time)
-        service.schedule()
 
     def progressed(self) -> None:
         """See ``SessionUser``."""
         service = self._service
         service.broker.acknowledged(self.member, service.loop.time())
-        service.schedule()
+
+    def told(self) -> None:
+        """See ``SessionUser``."""
+        self._service.flush()

@@ -13,7 +13,8 @@ from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import End, Flag
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Message
-from open_channel.errors import NoResponders, ResponderDied, ResponderError
+from open_channel.channel.waiter import Waiter
+from open_channel.errors import NoResponders, PayloadInvalid, ResponderDied, ResponderError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,10 @@ class Replies:
         self._everyone = everyone
         self._wanted = wanted
         self._missing: set[bytes] | None = None
-        self.result: asyncio.Future[None] = client.loop.create_future()
+        self._client = client
+        self._waiter = Waiter(client.loop)
+        self._done = False
+        self._error: ChannelError | None = None
         self.replies: dict[bytes, Any] = {}
         """{member: its reply, or the error that it raised}."""
 
@@ -78,12 +82,20 @@ class Replies:
         return True
 
     def _finish(self, error: ChannelError | None) -> None:
-        if self.result.done():
-            return
-        if error is None:
-            self.result.set_result(None)
-        else:
-            self.result.set_exception(error)
+        if not self._done:
+            self._done = True
+            self._error = error
+            self._client.touched(self)
+
+    def wake(self, *, now: bool) -> None:
+        """What was waited for is here."""
+        self._waiter.wake(now=now)
+
+    async def wait(self) -> None:
+        """Wait for the end; raises what it ended with."""
+        await self._waiter
+        if self._error is not None:
+            raise self._error
 
     def ended(self, why: End) -> None:
         """See ``Awaiting``."""
@@ -115,6 +127,7 @@ class Replies:
     def failed(self, error: ChannelError) -> None:
         """The channel is closed."""
         self._finish(error.again())
+        self.wake(now=False)
 
 
 class Service:
@@ -206,38 +219,46 @@ class Service:
         request = Message(publication.topic, message, publication.sender, encoded, self._wanted)
         request.redelivered = redelivered
         key = publication.sender, seq
-        task = self._client.loop.create_task(self._answer(request, *key))
+        try:
+            reply = self._handler(request)
+        except Exception as error:  # whatever a user's handler raises
+            self._failed(request, key, error)
+            return
+        if not inspect.isawaitable(reply):
+            self._reply(request, key, reply)
+            return
+        task = self._client.loop.create_task(self._await(request, key, reply))
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
 
-    async def _answer(self, request: Message, requester: bytes, seq: int) -> None:
-        failed, flags = False, 0
+    async def _await(self, request: Message, key: tuple[bytes, int], reply: Awaitable[Any]) -> None:
         try:
-            reply = self._handler(request)
-            if inspect.isawaitable(reply):
-                reply = await reply
-            body, encoded = codec.encode(reply, request.topic)
+            result = await reply
         except asyncio.CancelledError:
-            self._reply(
-                requester, seq, True, _failure(ResponderDied(topic=request.topic, responder="")), 0
-            )
+            self._answer(key, True, _failure(ResponderDied(topic=request.topic, responder="")), 0)
             raise
         except Exception as error:  # whatever a user's handler raises
-            _log.info("%s: a handler of %s failed", self._name, request.topic, exc_info=error)
-            body, encoded, failed = _failure(error), False, True
-        flags = _ENCODED if encoded else 0
-        self._reply(requester, seq, failed, body, flags)
+            self._failed(request, key, error)
+        else:
+            self._reply(request, key, result)
 
-    @property
-    def _name(self) -> str:
-        return self._client.name if self._client is not None else ""
+    def _reply(self, request: Message, key: tuple[bytes, int], reply: object) -> None:
+        try:
+            body, encoded = codec.encode(reply, request.topic)
+        except PayloadInvalid as error:
+            self._failed(request, key, error)
+        else:
+            self._answer(key, False, body, _ENCODED if encoded else 0)
 
-    def _reply(self, requester: bytes, seq: int, failed: bool, body: bytes, flags: int) -> None:
-        client, interest = self._client, self._interest
-        assert client is not None
-        assert interest is not None
-        if client.error is None:
-            client.core.reply(requester, seq, failed, body, flags)
+    def _failed(self, request: Message, key: tuple[bytes, int], error: Exception) -> None:
+        name = self._client.name if self._client is not None else ""
+        _log.info("%s: a handler of %s failed", name, request.topic, exc_info=error)
+        self._answer(key, True, _failure(error), 0)
+
+    def _answer(self, key: tuple[bytes, int], failed: bool, body: bytes, flags: int) -> None:
+        client = self._client
+        if client is not None and client.error is None:
+            client.core.reply(*key, failed, body, flags)
             client.schedule()
 
 

@@ -15,7 +15,7 @@ from open_channel.channel.listener import SERVICE, Listener, ListenerHost
 from open_channel.channel.socket import ChannelSocket
 from open_channel.errors import ChannelClosed, ChannelError, ChannelForked
 from open_channel.io import fork
-from open_channel.io.link import Link
+from open_channel.io.link import LOOP_ENDED, Link
 from open_channel.protocol.states import CHANNEL, ChannelEvent, ChannelState, step
 
 if TYPE_CHECKING:
@@ -81,6 +81,12 @@ class Client:
         reason = CLOSED_HERE if self.socket.closed else "closed by the listener"
         self._finish(error or ChannelClosed(name=self.name, reason=reason))
 
+    def link_cancelled(self) -> None:
+        """See ``LinkOwner``."""
+        if self._error is None:  # else this is a forked child, and all belongs to the parent
+            self._fail(ChannelClosed(name=self.name, reason=LOOP_ENDED))
+            self._let_go()
+
     # --- what the socket asks --------------------------------------------------------------
 
     async def wait_connected(self) -> None:
@@ -99,20 +105,26 @@ class Client:
         self._link.close()
 
     def _finish(self, error: ChannelError) -> None:
-        if self._error is not None:
-            return
+        if self._error is None:
+            self._fail(error)
+            self._leaving = asyncio.get_running_loop().create_task(self._leave())
+            # Whatever becomes of the task: it may be cancelled before it begins.
+            self._leaving.add_done_callback(self._let_go)
+
+    def _fail(self, error: ChannelError) -> None:
         self._error = error
         self.socket.fail(error)
         self._step(ChannelEvent.CLOSED)
-        self._leaving = asyncio.get_running_loop().create_task(self._leave())
 
     async def _leave(self) -> None:
-        try:
-            if self._host is not None:
-                await self._host.hand_over()
-        finally:
-            self._member.leave()
-            fork.unwatch(self)
+        if self._host is not None:
+            await self._host.hand_over()
+
+    def _let_go(self, _: object = None) -> None:
+        if self._host is not None:
+            self._host.step_down(LOOP_ENDED)  # unless it is handed over
+        self._member.leave()
+        fork.unwatch(self)
 
     async def wait_closed(self) -> None:
         """See ``SocketOwner``: a hosting, if there was one, is handed over by then."""

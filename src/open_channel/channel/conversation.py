@@ -192,6 +192,9 @@ class Conversation:
         if self.on_change is not None:
             self.on_change()
 
+    def told(self) -> None:
+        """See ``SessionUser``: whoever reads was woken already."""
+
     def progressed(self) -> None:
         """See ``SessionUser``."""
         if self.on_change is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -57,6 +58,11 @@ class ListenerHost:
         if self._host is not None:
             await self._host.hand_over()
 
+    def step_down(self, reason: str) -> None:
+        """Leave the hosting at once, if there is one."""
+        if self._host is not None:
+            self._host.step_down(reason)
+
     def begin(self, host: Host) -> None:
         """See ``Service``."""
 
@@ -75,14 +81,25 @@ class ListenerHost:
                 return
             await result
         except asyncio.CancelledError:
-            client.shut(client.closed_because("its listener was cancelled"), done=False)
+            self._end_soon(client, "its listener was cancelled", done=False)
             raise
         except ChannelClosed as error:
             if not client.over:
                 self._failed(client, error)
         except Exception as error:  # whatever a user's listener raises
             self._failed(client, error)
-        client.shut(client.closed_because("its listener has returned"))
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            self._end_soon(client, "its listener has returned", done=True)
+        else:
+            client.shut(client.closed_because("its listener has returned"))
+
+    @staticmethod
+    def _end_soon(client: _Client, reason: str, *, done: bool) -> None:
+        # Not in this turn of the loop: when the loop ends, all tasks are cancelled in one, and
+        # what our host steps down from then is not ended for its clients: they go to another.
+        shut = functools.partial(client.shut, client.closed_because(reason), done=done)
+        asyncio.get_running_loop().call_soon(shut)
 
     def _failed(self, client: _Client, error: Exception) -> None:
         name, pid = self._member.files.name, client.peer.pid

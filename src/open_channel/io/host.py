@@ -150,7 +150,7 @@ class Host:
         """Begin to accept."""
         assert self._listening is not None
         self.loop.add_reader(self._listening, self._accept)
-        self._pulse = Pulse(self._lock.path, self.limits.heartbeat)
+        self._pulse = Pulse(self._lock.path, self.limits.heartbeat, self._lives)
         self._tick = self.loop.call_later(self.limits.heartbeat, self._beat)
         self.loop.call_soon(self._remove_stale)
 
@@ -290,6 +290,9 @@ class Host:
         """Leave in order: stop taking, finish what is in hand, flush, release, say goodbye."""
         if not self.hosting:
             return
+        if self.loop.is_closed():
+            self._abandon()
+            return
         self._stop_listening()
         guests = list(self._guests.values())
         for guest in guests:
@@ -314,6 +317,32 @@ class Host:
         for guest in list(self._guests.values()):
             guest.stop()
             guest.dismiss(None)
+
+    def _lives(self) -> bool:
+        """Asked by the pulse, in its thread: a closed event loop will never answer anybody."""
+        if not self.loop.is_closed():
+            return True
+        self._abandon()
+        return False
+
+    def _abandon(self) -> None:
+        """The event loop was closed under this hosting: step down without it, in any thread."""
+        if not self.hosting:
+            return
+        _log.warning("%s: pid %d: its event loop was closed", self.files.name, self.record.pid)
+        self.hosting = False
+        fork.unwatch(self)
+        if self._listening is not None:
+            self._listening.close()
+            remove_file(self._path)
+        if self._pulse is not None:
+            self._pulse.stop()
+        self._lock.release()
+        for guest in list(self._guests.values()):
+            if (wire := guest.io.wire) is not None:
+                # Not closed: the descriptor is the dead loop's.
+                with contextlib.suppress(OSError):
+                    wire.sock.shutdown(socket.SHUT_RDWR)
 
     def _release(self) -> None:
         self.hosting = False

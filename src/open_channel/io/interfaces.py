@@ -58,6 +58,9 @@ class SessionUser(Protocol):
     def progressed(self) -> None:
         """The other side has consumed something, or never will again."""
 
+    def told(self) -> None:
+        """All that has come in one piece is told; what is written now leaves in one piece."""
+
 
 class SessionKeeper(Protocol):
     """Who makes connections for a session: the link, or the host."""
@@ -112,3 +115,9 @@ class LinkOwner(Protocol):
 
     def link_ended(self, error: ChannelError | None) -> None:
         """The link will not connect again: it failed, or (None) the host's side ended it."""
+
+    def link_cancelled(self) -> None:
+        """The event loop ends under an open channel: let go of all at once, without awaiting.
+
+        What has been scheduled in the loop may still run; what is scheduled now may not.
+        """

@@ -37,9 +37,12 @@ if TYPE_CHECKING:
     from open_channel.io.member import Member
     from open_channel.protocol.control import Welcome
 
-__all__ = ["Link"]
+__all__ = ["LOOP_ENDED", "Link"]
 
 _log = logging.getLogger("open_channel")
+
+LOOP_ENDED = "its event loop has ended"
+"""The reason of a ChannelClosed whose channel was open when all tasks were cancelled."""
 
 
 class Link:
@@ -81,6 +84,7 @@ class Link:
         if self._timeout is not None:
             self._expiry = self._loop.call_later(self._timeout, self._expire)
         self._task = self._loop.create_task(self._run())
+        self._task.add_done_callback(self._stopped)
 
     def _expire(self) -> None:
         self._end(
@@ -91,6 +95,9 @@ class Link:
         try:
             while not self.ended:
                 await self._advance()
+        except asyncio.CancelledError:
+            self._cancelled()  # in this turn of the loop already: others end conversations in it
+            raise
         except ChannelError as error:
             self._end(error)
         except Exception as error:  # a bug of ours: whoever waits on the socket must not hang
@@ -98,6 +105,21 @@ class Link:
             failure = LocalProtocolError(reason=f"channel {self._files.name!r}: {error!r}")
             failure.__cause__ = error
             self._end(failure)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before it began, maybe
+            self._cancelled()
+
+    def _cancelled(self) -> None:
+        """Nobody but ``close()`` cancels this task, unless all are: the event loop ends."""
+        if self.ended:
+            return
+        _log.info("%s: the event loop ends under the open channel", self._files.name)
+        self.ended = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._owner.link_cancelled()
+        self.io.over()
 
     async def _advance(self) -> None:
         try:

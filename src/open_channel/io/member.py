@@ -40,6 +40,7 @@ class Member:
             os.getpid(),
             time.time(),
             listens,
+            bus=False,
             labels=dict(labels or {}),
         )
         self.presence = Presence(files, self._record)

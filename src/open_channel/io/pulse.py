@@ -12,27 +12,35 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from open_channel.io import fork
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Pulse"]
 
 
 class Pulse:
-    """Beats from its making until ``stop()``."""
+    """Beats from its making until ``stop()``, or until there is nothing to be a sign of.
 
-    __slots__ = ("_fd", "_interval", "_stop")
+    ``alive`` is asked before each beat, in the pulse's own thread.
+    """
 
-    def __init__(self, path: str, interval: float) -> None:
+    __slots__ = ("_alive", "_fd", "_interval", "_stop")
+
+    def __init__(self, path: str, interval: float, alive: Callable[[], bool]) -> None:
         # A descriptor of its own: the lock's own may be closed by another thread at any moment.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._interval = interval
+        self._alive = alive
         self._stop = threading.Event()
         fork.watch(self)
         threading.Thread(target=self._beat, name="open-channel-pulse", daemon=True).start()
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._interval):
+        while not self._stop.wait(self._interval) and self._alive():
             with contextlib.suppress(OSError):  # a file system gone read-only, say
                 os.utime(self._fd)
         os.close(self._fd)

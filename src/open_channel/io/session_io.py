@@ -141,6 +141,8 @@ class SessionIO:
                 user.progressed()
             if arrived:
                 user.readable(now=True)
+            if arrived or acknowledged:
+                user.told()
         if corked:
             self.scheduled = False
             self._write()

@@ -45,9 +45,9 @@ class MemberRecord(NamedTuple):
     """When it opened the channel, in seconds since 1970."""
     listens: bool
     """Whether it can host the listener service."""
-    bus: bool = False
+    bus: bool
     """Whether it takes part in publish/subscribe: a new broker waits for it."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str]
     """What it says of itself; whoever takes the record leaves them as they are."""
 
 

@@ -68,6 +68,8 @@ class MemberCore:
         """Counts the publications sent again to a new host."""
         self.eager = False
         """Whether what has arrived should be acknowledged at once."""
+        self.owes = False
+        """... or soon."""
         self._outbox = outbox
         self._opened = False
         self._next = 1
@@ -311,8 +313,12 @@ class MemberCore:
                 self._acknowledged(first, last)
             self.user.has_room()
         elif kind == r.DIRECT:
-            self.eager = True
-            self._receive_direct(r.parse(record))
+            publication = r.parse(record)
+            if publication.flags & _FREE:
+                self.owes = True  # only its sender's outbox waits for this, and nobody for that
+            else:
+                self.eager = True
+            self._receive_direct(publication)
         elif kind == r.JOB:
             self.eager = True
             self._receive_job(r.decode_job(record))

@@ -1,0 +1,59 @@
+"""What a member tells its user of the channel: who is here, who comes and goes, and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Member", "MemberChange", "Stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a channel: one opened channel in one process."""
+
+    id: str
+    """32 random hexadecimal digits."""
+    pid: int
+    hosting: frozenset[str]
+    """The services it hosts now: ``"broker"``, ``"listener"``, both or none."""
+    labels: Mapping[str, str]
+    """What it was opened with."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberChange:
+    """A member has come or gone."""
+
+    kind: Literal["joined", "left"]
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of one member's bus, from its opening on; sizes are bytes."""
+
+    epoch: int
+    """Of the broker it is connected to, or was last: how many hosts the channel has had."""
+    takeovers: int
+    """How many other hosts it has been connected to since the first."""
+    members: int
+    unacknowledged: int
+    """Publications that have not arrived everywhere."""
+    outbox: int
+    """Their size."""
+    queued: int
+    """What this member's subscriptions hold, and was not taken."""
+    resent: int
+    """Publications sent again to a new host."""
+    duplicates: int
+    """Messages that arrived again and were dropped."""
+    missed: int
+    """Messages that this member's subscriptions lost: see ``Message.missed``."""
+    left_out: int
+    """Members that publications of this one were acknowledged without."""
+    round_trip: float | None
+    """Seconds that the last ``flush()`` or confirmed ``publish()`` took; None before one."""
