@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ async def test_a_listener_that_is_cancelled_ends_its_connection(opened: Opener):
 async def test_a_listener_that_somebody_cancels_ends_its_connection_alone(
     opened: Opener, swallows: bool
 ):
-    tasks: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[Any] | None] = []
 
     async def listener(socket: ChannelSocket) -> None:
         tasks.append(asyncio.current_task())

@@ -107,20 +107,36 @@ def fragment(snippet: Snippet, directory: Path, processes: Processes) -> None:
 
 
 def takeover(snippet: Snippet, directory: Path, processes: Processes) -> None:
-    """Two processes run the program; both hear the first, and when it is killed the second."""
+    """Processes run the program, and all hear the host; when it ends, they hear the next.
+
+    The first ends by Ctrl-C, the second is killed.
+    """
     path = snippet.save(directory)
-    first = start(processes, directory, path.name)
-    heard = f"pid {first.pid} "
-    wait_for(lambda: any(heard in line for line in first.lines), f"{snippet}: the first answers")
-    second = start(processes, directory, path.name)
-    wait_for(lambda: any(heard in line for line in second.lines), f"{snippet}: ... both")
-    assert not any(f"pid {second.pid} heard" in line for line in second.lines)
-    first.kill()
-    wait_for(
-        lambda: any(line.startswith(f"pid {second.pid} ") for line in second.lines),
-        f"{snippet}: the second takes over",
-    )
-    assert second.errors() == ""
+    host = _start_in_terminal(processes, directory, path.name)
+    _hears(host, host, f"{snippet}: the first answers")
+    for number in (signal.SIGINT, signal.SIGKILL):
+        other = _start_in_terminal(processes, directory, path.name)
+        _hears(other, host, f"{snippet}: ... both")
+        assert not any(f"pid {other.pid} heard" in line for line in other.lines)
+        host.signal(number)
+        _hears(other, other, f"{snippet}: after {number.name} the next takes over")
+        assert host.popen.wait(DEADLINE) == -number
+        assert other.errors() == ""
+        host = other
+
+
+def _start_in_terminal(processes: Processes, directory: Path, *arguments: object) -> Process:
+    """Start a Python process that Ctrl-C ends: the jobs of a shell's script inherit that not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return start(processes, directory, *arguments)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _hears(process: Process, host: Process, what: str) -> None:
+    heard = f"pid {host.pid} "
+    wait_for(lambda: any(line.startswith(heard) for line in process.lines), what)
 
 
 class WebServer:

@@ -92,7 +92,7 @@ def test_a_lock_without_a_record(channel_dir: Path):
 
 def test_a_dead_member_tells_a_name_and_is_no_member(channel_dir: Path):
     files = files_of(channel_dir, "a")
-    record = MemberRecord("a", "ab" * 16, 4711, 1.0, True)
+    record = MemberRecord("a", "ab" * 16, 4711, 1.0, True, False, {})
     Path(files.presence(record.member)).write_bytes(encode_record(record))
     assert list_channels(str(channel_dir)) == []
     assert inspect_channel(str(channel_dir), "a") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -9,14 +10,20 @@ from pathlib import Path
 import pytest
 
 from open_channel.io.directory import ChannelFiles
-from open_channel.io.presence import Presence, is_present, list_members, remove_dead
+from open_channel.io.presence import (
+    Presence,
+    is_present,
+    list_dead,
+    list_members,
+    remove_dead,
+)
 from open_channel.protocol.records import MemberRecord
 from tests.integration.members import start
 from tests.processes import Processes
 
 
 def member(number: int, since: float = 1.0) -> MemberRecord:
-    return MemberRecord("chat", f"{number:032x}", os.getpid(), since, True)
+    return MemberRecord("chat", f"{number:032x}", os.getpid(), since, True, False, {})
 
 
 @pytest.fixture
@@ -50,6 +57,58 @@ def test_a_deleted_one_is_made_again(files: ChannelFiles) -> None:
     presence.leave()
 
 
+def test_a_change_is_published_without_a_gap(
+    files: ChannelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks in between finds the old one or the new one, and never a dead member."""
+    record = member(1)
+    presence = Presence(files, record)
+    presence.change(record._replace(labels={"not": "made yet"}))
+    assert os.listdir(files.directory) == []
+    presence.assure()
+    seen = []
+    rename = os.rename
+
+    def look(source: str, target: str) -> None:
+        seen.append((list_members(files), list_dead(files)))
+        rename(source, target)
+        seen.append((list_members(files), list_dead(files)))
+
+    monkeypatch.setattr(os, "rename", look)
+    changed = record._replace(bus=True)
+    presence.change(changed)
+    assert seen == [([record._replace(labels={"not": "made yet"})], []), ([changed], [])]
+    assert len(os.listdir(files.directory)) == 1
+    os.unlink(files.presence(record.member))
+    presence.assure()
+    assert list_members(files) == [changed]  # what is made again is the new one
+    presence.leave()
+    assert os.listdir(files.directory) == []
+
+
+def test_a_change_that_cannot_be_made_leaves_the_old_one(
+    files: ChannelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = member(1)
+    presence = Presence(files, record)
+    presence.assure()
+
+    def fail(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(OSError, match="no space"):
+            presence.change(record._replace(bus=True))
+    assert list_members(files) == [record]
+    assert len(os.listdir(files.directory)) == 1
+    os.unlink(files.presence(record.member))
+    presence.assure()
+    assert list_members(files) == [record]
+    presence.leave()
+    assert list_members(files) == []
+
+
 def test_the_oldest_first(files: ChannelFiles) -> None:
     presences = [Presence(files, member(number, since=9.0 - number)) for number in range(3)]
     for presence in presences:
@@ -70,9 +129,13 @@ def test_the_dead_are_removed_and_the_living_are_not(
     stopped.stop()
     dead.kill()
     assert {record.pid for record in list_members(files)} == {living.pid, stopped.pid}
+    names = {path.name.rpartition(".")[2] for path in channel_dir.glob(f"{files.key}.m.*")}
+    (gone,) = list_dead(files)
+    assert {gone.hex()} == names - {record.member for record in list_members(files)}
     other = channel_dir / f"{'0' * 20}.m.{'0' * 32}"  # another channel's
     other.touch()
     assert remove_dead(files) == 1
+    assert list_dead(files) == []
     assert len(list(channel_dir.glob("*.m.*"))) == 3
 
 
@@ -88,4 +151,5 @@ def test_what_never_got_its_name(files: ChannelFiles) -> None:
 def test_a_missing_directory(files: ChannelFiles) -> None:
     os.rmdir(files.directory)
     assert list_members(files) == []
+    assert list_dead(files) == []
     assert remove_dead(files) == 0

@@ -13,6 +13,10 @@ from tests.processes import wait_for
 INTERVAL = 0.01
 
 
+def alive() -> bool:
+    return True
+
+
 def pulses() -> int:
     return sum(thread.name == "open-channel-pulse" for thread in threading.enumerate())
 
@@ -56,3 +60,22 @@ def test_a_deleted_file_is_no_harm(tmp_path: Path) -> None:
     assert pulses() == 1
     pulse.stop()
     wait_for(lambda: pulses() == 0, "its thread has ended")
+
+
+def test_it_ends_when_there_is_nothing_to_be_a_sign_of(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    asked: list[str] = []
+
+    def lives() -> bool:
+        asked.append(threading.current_thread().name)
+        os.utime(path, (0, 0))
+        return len(asked) < 3
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    pulse = Pulse(str(path), INTERVAL, lives)
+    wait_for(lambda: pulses() == 0, "its thread has ended")
+    assert asked == ["open-channel-pulse"] * 3
+    assert path.stat().st_mtime == 0  # it did not beat after the last answer
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    pulse.stop()

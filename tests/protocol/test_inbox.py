@@ -114,8 +114,13 @@ def test_one_larger_message_may_travel_alone(inbox):
         fill(inbox, 10)
 
 
-def test_a_larger_message_may_not_travel_behind_another(inbox):
-    fill(inbox, 10)
+def test_a_larger_message_may_travel_behind_a_quarter_of_the_window(inbox):
+    fill(inbox, WINDOW // 4)
+    fill(inbox, 10 * WINDOW)
+
+
+def test_a_larger_message_may_not_travel_behind_more(inbox):
+    fill(inbox, WINDOW // 4 + 1)
     with pytest.raises(RemoteProtocolError):
         fill(inbox, 2 * WINDOW)
 
@@ -140,6 +145,32 @@ def test_a_part_of_a_batch_makes_no_room(inbox):
     inbox.acked = inbox.consumed()
     with pytest.raises(RemoteProtocolError):
         fill(inbox, 500)
+
+
+# --- what is owed ---------------------------------------------------------------------------------
+
+
+def test_more_messages_than_patience_allows_are_owed(inbox):
+    inbox.receive(messages_frame(b"one", b"two", b"three"))
+    assert not inbox.owes(0)  # none is consumed yet
+    inbox.messages.clear()
+    assert not inbox.owes(3)
+    assert inbox.owes(2)
+    inbox.acked = 1
+    assert not inbox.owes(2)
+    acknowledge(inbox)
+    assert not inbox.owes(0)
+
+
+def test_more_than_a_quarter_of_the_window_is_owed_whatever_the_patience(inbox):
+    fill(inbox, WINDOW // 4)
+    inbox.messages.clear()
+    assert not inbox.owes(1000)
+    inbox.receive(messages_frame(b""))
+    inbox.messages.clear()
+    assert inbox.owes(1000)
+    acknowledge(inbox)
+    assert not inbox.owes(1000)
 
 
 # --- other connections ----------------------------------------------------------------------------

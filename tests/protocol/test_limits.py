@@ -15,6 +15,7 @@ def test_the_defaults_hold_together():
     limits = Limits()
     assert limits.window <= limits.drain <= limits.outbox
     assert limits.heartbeat < limits.timeout
+    assert limits.grace >= 2 * limits.timeout
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,10 @@ def test_the_defaults_hold_together():
         {"window": 4096, "drain": 4096, "outbox": 4096},
         {"heartbeat": 0.001, "timeout": 0.0011},
         {"heartbeat": 3600.0, "timeout": 7200.0},
+        {"lag": 0.001},
+        {"lag": math.inf},
+        {"grace": 0.001},
+        {"queue": 0},
     ],
     ids=repr,
 )
@@ -48,6 +53,12 @@ def test_limits_within_the_bounds_are_taken(fields):
         {"heartbeat": math.nan},
         {"heartbeat": 3.0, "timeout": 3.0},
         {"timeout": math.nan},
+        {"lag": 0.0},
+        {"lag": -1.0},
+        {"lag": math.nan},
+        {"grace": 0.0},
+        {"grace": math.nan},
+        {"queue": -1},
     ],
     ids=repr,
 )

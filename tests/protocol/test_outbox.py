@@ -201,12 +201,18 @@ def test_the_window_bounds_what_is_in_flight():
     assert len(leaves(box)) == 1
 
 
-def test_a_message_larger_than_the_window_travels_alone():
+def test_a_message_larger_than_the_window_travels_beside_a_quarter_of_it():
     box = outbox(window=1024)
-    write_batches(box, b"small", bytes(5000), b"small")
-    for number in (1, 2, 3):
+    write_batches(box, bytes(252), bytes(5000), b"small")
+    assert len(leaves(box)) == 2
+    assert not box.sendable
+    box.acknowledge(2)
+    assert len(leaves(box)) == 1
+    box.acknowledge(3)
+    write_batches(box, bytes(253), bytes(5000), b"small")
+    for number in (4, 5, 6):
         assert len(leaves(box)) == 1
-        assert not box.sendable
+        assert not box.sendable or number == 6
         box.acknowledge(number)
     assert box.empty
 
@@ -229,6 +235,20 @@ def test_an_old_acknowledgement_is_no_news():
     assert not box.acknowledge(1)
     assert box.acknowledge(2)
     assert not box.acknowledge(1)
+
+
+def test_it_knows_how_many_the_present_hosting_has_acknowledged():
+    box = outbox()
+    assert box.acknowledged == 0
+    write_batches(box, b"one", b"two", b"three")
+    leaves(box)
+    box.acknowledge(2)
+    assert box.acknowledged == 2
+    box.restart()
+    assert box.acknowledged == 0
+    leaves(box)
+    box.acknowledge(1)
+    assert box.acknowledged == 1
 
 
 def test_a_batch_of_which_a_part_is_acknowledged_is_kept():
@@ -481,6 +501,30 @@ def test_a_cleared_outbox_holds_nothing():
     assert box.empty
     assert not box.sendable
     assert leaves(box) == []
+
+
+@pytest.mark.parametrize("acknowledged", [0, 1, 2])
+def test_a_cleared_outbox_serves_another_hosting(acknowledged):
+    box = outbox(window=1024)
+    write_batches(box, b"sent", b"sent too")
+    leaves(box)
+    box.acknowledge(acknowledged)
+    write_batches(box, b"unsent")
+    box.write(b"pending")
+    box.clear()
+    box.restart()
+    assert box.acknowledged == 0
+    write_batches(box, bytes(1000), b"new")  # the whole window is free
+    first = box.take(ALL)
+    assert [messages_of(batch) for batch in first] == [[bytes(1000)], [b"new"]]
+    assert not any(batch.flags for batch in first)
+    with pytest.raises(RemoteProtocolError, match="3 acknowledged, of 2 sent"):
+        box.acknowledge(3)
+    box.resume(1)
+    assert leaves(box) == [[b"new"]]
+    box.acknowledge(2)
+    assert box.acknowledged == 2
+    assert box.empty
 
 
 def test_the_end_cannot_be_acknowledged_twice():

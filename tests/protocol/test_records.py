@@ -19,7 +19,8 @@ from open_channel.protocol.records import (
 )
 
 HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9, 0.5)
-MEMBER = MemberRecord("chat ü", "00ff" * 8, 4711, 1.7e9, True)
+LABELS = {"role": "mailer ü", "": ""}
+MEMBER = MemberRecord("chat ü", "00ff" * 8, 4711, 1.7e9, True, True, LABELS)
 BOTH: list[tuple[Any, Any]] = [(HOST, decode_host), (MEMBER, decode_member)]
 both = pytest.mark.parametrize(("record", "decode"), BOTH, ids=["host", "member"])
 each_field = pytest.mark.parametrize(
@@ -64,7 +65,12 @@ def test_any_host_record_that_names_a_file_comes_back(record):
     assert decode_host(encode_record(record)) == record
 
 
-@given(st.builds(MemberRecord, names, names, above_zero, times, st.booleans()))
+labels = st.dictionaries(names, names, max_size=3)
+
+
+@given(
+    st.builds(MemberRecord, names, names, above_zero, times, st.booleans(), st.booleans(), labels)
+)
 def test_any_member_record_comes_back(record):
     assert decode_member(encode_record(record)) == record
 
@@ -157,3 +163,8 @@ def test_a_time_that_is_no_number_does_no_harm():
 @pytest.mark.parametrize("heartbeat", [0.0, -1.0, 3600.1, 1, "1"])
 def test_a_heartbeat_that_is_none_makes_no_record(heartbeat):
     assert decode_host(line(HOST, heartbeat=heartbeat)) is None
+
+
+@pytest.mark.parametrize("value", [1, None, True, [], {}])
+def test_a_label_that_is_no_text_makes_no_record(value):
+    assert decode_member(line(MEMBER, labels={"role": value})) is None

@@ -285,6 +285,57 @@ def test_both_sides_with_full_windows_do_not_wait_for_each_other(narrow):
     assert narrow.member.messages == down + [message + b" answered" for message in up]
 
 
+# --- patience -------------------------------------------------------------------------------------
+
+
+def patient(pair: Pair, messages: int) -> None:
+    """The host's side holds back the acknowledgement of so many messages."""
+    pair.host.session.patience = messages
+
+
+def test_a_patient_side_acknowledges_many_messages_at_once(pair):
+    patient(pair, 3)
+    for count in range(1, 4):
+        pair.member.write(b"one")
+        pair.send_up()
+        pair.host.take_all()
+        assert pair.send_down() == b"", f"after {count}"
+    pair.member.write(b"the last straw")
+    pair.send_up()
+    pair.host.take_all()
+    assert decode(whole(pair.send_down())) == [(Kind.ACK, 0, 0, 4, b"")]
+    assert pair.send_down() == b""
+
+
+def test_what_a_patient_side_owes_travels_with_what_it_says(pair):
+    patient(pair, 3)
+    pair.member.write(b"one")
+    pair.send_up()
+    pair.host.take_all()
+    pair.host.write(b"answer")
+    (frame,) = decode(whole(pair.send_down()))
+    assert (frame.kind, frame.ack) == (Kind.MESSAGES, 1)
+
+
+def test_a_patient_side_does_not_let_the_window_run_out(narrow):
+    patient(narrow, 1000)
+    messages = numbered(50, size=96)
+    write_batches(narrow.member.session.outbox, *messages)
+    narrow.settle()
+    assert narrow.host.messages == messages
+    assert not narrow.member.session.outbox.unsent
+
+
+def test_patience_that_ends_gives_what_is_owed(pair):
+    patient(pair, 3)
+    pair.member.write(b"one")
+    pair.send_up()
+    pair.host.take_all()
+    assert pair.send_down() == b""
+    patient(pair, 0)
+    assert decode(whole(pair.send_down())) == [(Kind.ACK, 0, 0, 1, b"")]
+
+
 # --- the window -----------------------------------------------------------------------------------
 
 
@@ -382,6 +433,27 @@ def test_a_session_goes_from_new_to_open_to_parked_and_back():
     assert (session.state, session.hosting) == (SessionState.PARKED, 7)
     session.welcomed(7, 0, resumed=True)
     assert session.state is SessionState.OPEN
+
+
+@pytest.mark.parametrize("carries", [True, False])
+def test_what_another_hosting_is_sent_again(carries):
+    session = Session(Limits(), hosts=False, carries=carries)
+    session.welcomed(7, 0, resumed=False)
+    session.outbox.write(b"sent")
+    assert session.transmit(CHUNK)
+    session.outbox.write(b"not sent")
+    session.lost()
+    session.welcomed(7, 1, resumed=True)  # the same one: nothing is forgotten
+    assert not session.outbox.empty
+    session.lost()
+    session.welcomed(8, 0, resumed=False)
+    again = decode(session.transmit(CHUNK) or [b""])
+    assert sum(frame.number for frame in again) == (2 if carries else 0)
+    session.outbox.write(b"new")
+    (frame,) = decode(whole(b"".join(session.transmit(CHUNK))))
+    assert (frame.kind, frame.flags, frame.number) == (Kind.MESSAGES, 0, 1)
+    session.outbox.acknowledge(3 if carries else 1)
+    assert session.outbox.empty
 
 
 def test_two_connections_at_once_are_a_bug_of_ours(pair):

@@ -314,7 +314,11 @@ class Channel(SocketChannel):
         self._check_open()
         return Lock(self._join().files, name, timeout)
 
-    async def lead(self, name: str, run: Callable[[], Awaitable[_Result] | _Result]) -> _Result:
+    @overload
+    async def lead(self, name: str, run: Callable[[], Awaitable[_Result]]) -> _Result: ...
+    @overload
+    async def lead(self, name: str, run: Callable[[], _Result]) -> _Result: ...
+    async def lead(self, name: str, run: Callable[[], Any]) -> Any:
         """Wait until this member leads ``name``, then run ``run()`` and return its result.
 
         Exactly one member leads while anybody wants to; when it dies or returns, the next one does

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -78,13 +79,14 @@ class BusClient:
         self._inbox = self._link.session.inbox
         info = MemberInfo(member.id, os.getpid(), member.labels)
         self.core = MemberCore(info, self._link.session.outbox, self)
-        self.epoch = 0
-        self.takeovers = 0
+        self.epoch: int = 0
+        self.takeovers: int = 0
         self.host = b""
         """Whose broker it is connected to, or was last."""
         self.error: ChannelError | None = None
         self.connected = False
         self._pid = os.getpid()
+        self._thread = threading.get_ident()
         self._scheduled = False
         self._touched: set[Subscription | Replies] = set()
         self._waiting: set[asyncio.Future[None]] = set()
@@ -93,7 +95,8 @@ class BusClient:
         self._leaving: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._topics: dict[str, bytes] = {}
-        self.room = _FAIR
+        self._fair = min(_FAIR, member.limits.max_message + 1)
+        self.room = self._fair
         """Bytes that may be published before somebody looks whether that is still in order."""
         self._round_trip: float | None = None
         self.missed = 0
@@ -121,7 +124,8 @@ class BusClient:
 
     def link_connected(self, welcome: Welcome, uid: int) -> None:
         """See ``LinkOwner``."""
-        self.takeovers += bool(self.host) and welcome.epoch != self.epoch
+        if self.host and welcome.epoch != self.epoch:
+            self.takeovers += 1
         self.epoch = welcome.epoch
         self.host = welcome.member
         self.connected = True
@@ -192,6 +196,7 @@ class BusClient:
     def joined(self, member: MemberInfo) -> None:
         """See ``MemberUser``."""
         self._tell(Change("joined", member))
+        self._wake()
 
     def left(self, member: MemberInfo) -> None:
         """See ``MemberUser``."""
@@ -214,6 +219,13 @@ class BusClient:
         """Call back when the bus is closed; returns what takes that back."""
         self._on_end.add(callback)
         return lambda: self._on_end.discard(callback)
+
+    def run(self, callback: Callable[[], None]) -> None:
+        """Call back in the loop's thread: now, where this is it, else soon."""
+        if threading.get_ident() == self._thread:
+            callback()
+        else:
+            self.loop.call_soon_threadsafe(callback)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -244,8 +256,9 @@ class BusClient:
     async def wait_for_room(self) -> None:
         """Wait while more is unacknowledged than should be; let others run."""
         await asyncio.sleep(0)
+        self.check_open()
         await self.wait_until(lambda: self.core.backlog <= self.limits.drain)
-        self.room = _FAIR
+        self.room = self._fair
 
     def publish(self, topic: str, data: object) -> None:
         """Publish one message; see ``Channel.publish_nowait()``."""
@@ -392,8 +405,8 @@ class BusClient:
                 self._waiting.discard(future)
 
     async def wait_connected(self) -> None:
-        """Wait for the first connection; raises what prevented it."""
-        await self.wait_until(lambda: bool(self.host))
+        """Wait until the broker has told who is here; raises what prevented it."""
+        await self.wait_until(lambda: bool(self.core.roster))
 
     async def confirmed(self) -> tuple[str, ...]:
         """Wait until everything published so far has arrived; return who was left out."""

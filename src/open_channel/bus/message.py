@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
+from open_channel.bus.core.records import Flag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from open_channel.bus.subscription import Subscription
+    from open_channel.bus.core.records import Publication
 
-__all__ = ["Batch", "Job", "Message"]
+__all__ = ["Batch", "Job", "Message", "Request"]
+
+_ENCODED = int(Flag.ENCODED)
+_OVERHEAD = 64  # bytes that a message takes beside its own, or so
+
+
+_UNDECODED = object()
 
 
 class Message:
     """One message as its subscriber gets it."""
 
-    __slots__ = ("_data", "_encoded", "_sender", "_type", "body", "missed", "redelivered", "topic")
+    # A subscriber of a stream makes a million of these a second: what all messages of a batch have
+    # in common stays with the batch.
+    __slots__ = ("_data", "_of", "body", "missed")
 
-    def __init__(
-        self,
-        topic: str,
-        body: bytes,
-        sender: bytes,
-        encoded: bool,
-        wanted: Any,
-        missed: int = 0,
-    ) -> None:
-        self.topic = topic
-        """Where it was published."""
+    def __init__(self, of: Batch, body: bytes, missed: int = 0) -> None:
+        self._of = of
         self.body = body
         """The bytes as they travelled."""
         self.missed = missed
         """How many messages this subscription lost just before this one; -1: nobody knows how
         many. Zero unless the subscriber was too slow, or out of touch for too long."""
-        self.redelivered = False
-        """Whether another consumer, or this one, may have worked on it. Of jobs only."""
-        self._sender = sender
-        self._encoded = encoded
-        self._type = wanted
-        self._data: Any = codec
+        self._data: Any = _UNDECODED
+
+    @property
+    def topic(self) -> str:
+        """Where it was published."""
+        return self._of.topic
 
     @property
     def sender(self) -> str:
         """The id of the member that published it, 32 hexadecimal digits."""
-        return self._sender.hex()
+        return self._of.publisher.hex()
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether somebody may have worked on it before. Of jobs and requests only."""
+        return False
 
     @property
     def data(self) -> Any:
@@ -53,39 +59,51 @@ class Message:
 
         Raises PayloadInvalid when it does not fit the subscription's ``type``.
         """
-        if self._data is codec:
-            sender = self._sender.hex()
-            self._data = codec.decode(self.body, self._encoded, self._type, self.topic, sender)
+        if self._data is _UNDECODED:
+            of = self._of
+            self._data = codec.decode(self.body, of.encoded, of.type, of.topic, self.sender)
         return self._data
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.topic!r}, {len(self.body)} bytes>"
 
 
-class Job(Message):
+class Request(Message):
+    """A request as its responder gets it."""
+
+    __slots__ = ("_redelivered",)
+
+    def __init__(self, of: Batch, body: bytes, redelivered: bool) -> None:
+        super().__init__(of, body)
+        self._redelivered = redelivered
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether another responder may have begun with it, which has died since."""
+        return self._redelivered
+
+
+class Job(Request):
     """One message of a group: this member's to work on."""
 
-    __slots__ = ("_seq", "_subscription")
+    __slots__ = ("_finish", "_seq")
 
     def __init__(
         self,
-        subscription: Subscription,
+        of: Batch,
+        body: bytes,
         seq: int,
         redelivered: bool,
-        topic: str,
-        body: bytes,
-        sender: bytes,
-        encoded: bool,
+        finish: Callable[[Job, bool], None],
     ) -> None:
-        super().__init__(topic, body, sender, encoded, subscription.type)
-        self.redelivered = redelivered
-        self._subscription = subscription
+        super().__init__(of, body, redelivered)
         self._seq = seq
+        self._finish = finish
 
     @property
     def key(self) -> tuple[bytes, int]:
         """What identifies it: its publisher and its number."""
-        return self._sender, self._seq
+        return self._of.publisher, self._seq
 
     def ack(self) -> None:
         """It is done; again is harmless.
@@ -93,51 +111,52 @@ class Job(Message):
         Asking for the next job does this by itself. Raises JobLost when it was given to another
         consumer meanwhile, because this process was out of touch for too long.
         """
-        self._subscription.finish(self, done=True)
+        self._finish(self, True)
 
     def reject(self) -> None:
         """Give it back: another consumer gets it, or this one again; again is harmless.
 
         Raises JobLost as ``ack()`` does.
         """
-        self._subscription.finish(self, done=False)
+        self._finish(self, False)
 
 
 class Batch:
     """Messages of one publisher to one topic that came together; for consumers that want speed."""
 
-    __slots__ = ("_encoded", "_sender", "_type", "bodies", "missed", "topic")
+    __slots__ = ("bodies", "encoded", "last", "missed", "publisher", "size", "topic", "type")
 
     def __init__(
-        self,
-        topic: str,
-        bodies: Sequence[bytes],
-        sender: bytes,
-        encoded: bool,
-        wanted: Any,
-        missed: int,
+        self, publication: Publication, bodies: Sequence[bytes], wanted: Any, missed: int = 0
     ) -> None:
-        self.topic = topic
+        self.topic = publication.topic
         """Where they were published."""
         self.bodies = bodies
         """The bytes as they travelled, one for each message."""
         self.missed = missed
         """How many messages this subscription lost just before; see ``Message``."""
-        self._sender = sender
-        self._encoded = encoded
-        self._type = wanted
+        self.publisher = publication.sender
+        """The member that published them, 16 bytes."""
+        self.encoded = bool(publication.flags & _ENCODED)
+        """Whether they were anything but bytes."""
+        self.type = wanted
+        """What their data decodes into; None: plain data."""
+        self.last = publication.last
+        """The number that the publisher gave the last of them."""
+        self.size = len(publication.record) + _OVERHEAD * len(bodies)
+        """What they take in memory, in bytes, or so."""
 
     @property
     def sender(self) -> str:
         """The id of the member that published them, 32 hexadecimal digits."""
-        return self._sender.hex()
+        return self.publisher.hex()
 
     def __len__(self) -> int:
         return len(self.bodies)
 
     def __iter__(self) -> Iterator[Message]:
         """The messages."""
-        missed = self.missed
-        for body in self.bodies:
-            yield Message(self.topic, body, self._sender, self._encoded, self._type, missed)
-            missed = 0
+        return map(Message, repeat(self), self.bodies, chain((self.missed,), repeat(0)))
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.topic!r}, {len(self.bodies)} messages>"

@@ -12,7 +12,7 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import End, Flag
 from open_channel.bus.core.subjects import check_pattern
-from open_channel.bus.message import Message
+from open_channel.bus.message import Batch, Message, Request
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import NoResponders, PayloadInvalid, ResponderDied, ResponderError
 
@@ -215,9 +215,7 @@ class Service:
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         """See ``Sink``."""
         assert self._client is not None
-        encoded = bool(publication.flags & _ENCODED)
-        request = Message(publication.topic, message, publication.sender, encoded, self._wanted)
-        request.redelivered = redelivered
+        request = Request(Batch(publication, (message,), self._wanted), message, redelivered)
         key = publication.sender, seq
         try:
             reply = self._handler(request)

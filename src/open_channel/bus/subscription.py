@@ -7,14 +7,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_channel.bus.core.interests import UNKNOWN, Interest
-from open_channel.bus.core.records import Flag
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Batch, Job, Message
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from types import TracebackType
 
     from open_channel.bus.client import BusClient
@@ -25,25 +24,6 @@ __all__ = ["Overflow", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
-
-_ENCODED = int(Flag.ENCODED)
-_OVERHEAD = 64  # bytes that a message in the queue takes beside its own, or so
-
-
-class _Chunk:
-    """Messages that came together; ``next`` is the first that was not taken."""
-
-    __slots__ = ("bodies", "encoded", "last", "missed", "next", "sender", "size", "topic")
-
-    def __init__(self, publication: Publication, bodies: Sequence[bytes], missed: int) -> None:
-        self.topic = publication.topic
-        self.sender = publication.sender
-        self.last = publication.last
-        self.encoded = bool(publication.flags & _ENCODED)
-        self.bodies = bodies
-        self.size = len(publication.record) + _OVERHEAD * len(bodies)
-        self.missed = missed
-        self.next = 0
 
 
 class Subscription:
@@ -84,9 +64,12 @@ class Subscription:
         self._interest: Interest | None = None
         self._live = False
         self._lock = threading.Lock()
-        self._chunks: deque[_Chunk] = deque()
+        self._batches: deque[Batch] = deque()
         self._put = self._gone = 0  # bytes that ever came in, and out
-        self._chunk: _Chunk | None = None
+        self._batch: Batch | None = None
+        self._messages: Iterator[Message] = iter(())
+        self._untold: dict[bytes, int] = {}
+        """Of a blocking one: {publisher: up to where the broker does not know of its being here}."""
         self._missed = 0
         self._jobs: deque[Job] = deque()
         self._in_hand: dict[tuple[bytes, int], Job] = {}
@@ -182,29 +165,32 @@ class Subscription:
     def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
         """See ``Sink``."""
         missed, self._missed = self._missed, 0
-        chunk = _Chunk(publication, messages, missed)
+        batch = Batch(publication, messages, self.type, missed)
         assert self._bound is not None
-        if self.backlog + chunk.size > self._bound and self._overflow != "block" and self._chunks:
+        if self.backlog + batch.size > self._bound and self._overflow != "block" and self._batches:
             if self._overflow == "drop_newest":
                 self._missed = missed
                 self._count(len(messages))
                 return
-            self._drop(self.backlog + chunk.size - self._bound, chunk)
-        self._put += chunk.size
-        self._chunks.append(chunk)
+            self._drop(self.backlog + batch.size - self._bound, batch)
+        self._put += batch.size
+        self._batches.append(batch)
+        if self._overflow == "block":
+            self._untold[batch.publisher] = batch.last
+            self._tell_taken()
         assert self._client is not None
         self._client.touched(self)
 
-    def _drop(self, excess: int, newest: _Chunk) -> None:
+    def _drop(self, excess: int, newest: Batch) -> None:
         with self._lock:
             dropped = missed = 0
-            while self._chunks and dropped < excess:
-                chunk = self._chunks.popleft()
-                dropped += chunk.size
-                self._gone += chunk.size
-                self.missed += len(chunk.bodies)
-                missed = _add(missed, _add(chunk.missed, len(chunk.bodies)))
-            first = self._chunks[0] if self._chunks else newest
+            while self._batches and dropped < excess:
+                batch = self._batches.popleft()
+                dropped += batch.size
+                self._gone += batch.size
+                self.missed += len(batch.bodies)
+                missed = _add(missed, _add(batch.missed, len(batch.bodies)))
+            first = self._batches[0] if self._batches else newest
             first.missed = _add(first.missed, missed)
 
     def _count(self, count: int) -> None:
@@ -217,8 +203,8 @@ class Subscription:
 
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         """See ``Sink``."""
-        encoded = bool(publication.flags & _ENCODED)
-        job = Job(self, seq, redelivered, publication.topic, message, publication.sender, encoded)
+        of = Batch(publication, (message,), self.type)
+        job = Job(of, message, seq, redelivered, self.finish)
         self._in_hand[job.key] = job
         self._jobs.append(job)
         assert self._client is not None
@@ -234,7 +220,7 @@ class Subscription:
         else:
             self._lost.add(job.key)
 
-    def finish(self, job: Job, *, done: bool) -> None:
+    def finish(self, job: Job, done: bool) -> None:
         """See ``Job.ack()`` and ``Job.reject()``."""
         client, interest = self._client, self._interest
         assert client is not None
@@ -254,55 +240,60 @@ class Subscription:
         """The next message, if there is one; of a group, this says that the one before is done."""
         if self.group is not None:
             return self._take_job()
-        chunk = self._chunk
-        if chunk is None:
-            if (chunk := self._next_chunk()) is None:
+        while True:
+            message = next(self._messages, None)
+            if message is not None:
+                return message
+            following = self._next_batch()
+            if following is None:
                 return None
-            self._chunk = chunk
-        index = chunk.next
-        chunk.next = index + 1
-        message = Message(
-            chunk.topic, chunk.bodies[index], chunk.sender, chunk.encoded, self.type, chunk.missed
-        )
-        chunk.missed = 0
-        if chunk.next == len(chunk.bodies):
-            self._chunk = None
-            self._finished(chunk)
-        return message
+            self._batch, self._messages = following, iter(following)
+            self._took(following)
 
     def _take_job(self) -> Job | None:
         current, self._current = self._current, None
         if current is not None and current.key in self._in_hand:
-            self.finish(current, done=True)
+            self.finish(current, True)
         if not self._jobs:
             return None
         self._current = self._jobs.popleft()
         return self._current
 
-    def _next_chunk(self) -> _Chunk | None:
+    def _next_batch(self) -> Batch | None:
         with self._lock:
-            if not self._chunks:
+            if not self._batches:
                 return None
-            return self._chunks.popleft()
+            return self._batches.popleft()
 
-    def _finished(self, chunk: _Chunk) -> None:
-        self._gone += chunk.size
-        if self._overflow == "block":
-            client, interest = self._client, self._interest
-            assert client is not None
-            assert interest is not None
-            client.core.took(interest, chunk.sender, chunk.last)
-            client.schedule()
+    def _took(self, batch: Batch) -> None:
+        self._gone += batch.size
+        if self._untold and self._client is not None:
+            self._client.run(self._tell_taken)
+
+    def _tell_taken(self) -> None:
+        """Let publishers go on, unless the queue is full."""
+        client, interest = self._client, self._interest
+        assert client is not None
+        assert interest is not None
+        assert self._bound is not None
+        if self.backlog > self._bound or client.error is not None:
+            return
+        untold, self._untold = self._untold, {}
+        for publisher, last in untold.items():
+            client.core.took(interest, publisher, last)
+        client.schedule()
 
     def take_batch(self) -> Batch | None:
         """The next messages that came together, if there are any."""
-        chunk, self._chunk = self._chunk, None
-        chunk = chunk or self._next_chunk()
-        if chunk is None:
-            return None
-        bodies = chunk.bodies[chunk.next :] if chunk.next else chunk.bodies
-        self._finished(chunk)
-        return Batch(chunk.topic, bodies, chunk.sender, chunk.encoded, self.type, chunk.missed)
+        rest = list(self._messages)
+        batch = self._batch
+        if rest and batch is not None:
+            batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
+            return batch
+        batch = self._next_batch()
+        if batch is not None:
+            self._took(batch)
+        return batch
 
     @property
     def at_end(self) -> bool:

@@ -129,7 +129,9 @@ class Client:
     async def wait_closed(self) -> None:
         """See ``SocketOwner``: a hosting, if there was one, is handed over by then."""
         if self._leaving is not None:
-            await asyncio.shield(self._leaving)
+            await asyncio.wait([self._leaving])
+            if not self._leaving.cancelled():  # by the end of the loop; the channel is left then
+                self._leaving.result()
 
     def forked(self) -> None:
         """In a child: see ``io.fork``."""

@@ -37,19 +37,23 @@ class Presence:
             self._lock.release()
         path = self._files.presence(self._record.member)
         lock = LockFile.create(self._files.temporary(), path)
-        lock.write(encode_record(self._record))
-        lock.put_in_place()
+        try:
+            lock.write(encode_record(self._record))
+            lock.put_in_place()
+        except OSError:
+            lock.release()
+            raise
         self._lock = lock
 
     def change(self, record: MemberRecord) -> None:
         """Publish another record from now on; raises OSError, with the old one in place."""
-        self._record = record
+        before, self._record = self._record, record
         if self._lock is not None:
             previous, self._lock = self._lock, None
             try:
                 self.assure()
             except OSError:
-                self._lock = previous
+                self._lock, self._record = previous, before
                 raise
             previous.release()
 

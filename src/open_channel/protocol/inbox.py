@@ -70,7 +70,9 @@ class Inbox:
         size = len(frame.payload)
         if self._unacked_size + size > self._window or len(self._unacked) > _UNSETTLED:
             self._settle()
-        if self._unacked and self._unacked_size + size > self._window + OVERHEAD:
+        # Beside a quarter of the window a message of any size may travel; see ``Outbox``.
+        before = self._unacked_size
+        if 4 * before > self._window and before + size > self._window + OVERHEAD:
             raise RemoteProtocolError(
                 reason=f"{self._unacked_size + size} bytes in flight of {self._window} allowed"
             )

@@ -27,7 +27,8 @@ class Limits:
 
     window: int = 4 * _MIB
     """How much one side may have sent that the other has not consumed yet. It bounds what a
-    receiver keeps, so nobody ever has to stop reading. One larger message may travel alone."""
+    receiver keeps, so nobody ever has to stop reading. One larger message may travel beside a
+    quarter of it."""
 
     drain: int = 16 * _MIB
     """``drain()`` waits while the outbox holds more than this."""

@@ -213,9 +213,13 @@ class Outbox:
         if self.pending:
             return True
         unsent = self.unsent
-        return bool(unsent) and (
-            not self._in_flight or self._in_flight + unsent[0].size <= self.window
-        )
+        return bool(unsent) and self._lets_go(unsent[0])
+
+    def _lets_go(self, batch: Batch) -> bool:
+        # The other side may let a quarter of the window wait for something that its acknowledgement
+        # can travel with (``Session.patience``), so beside that much anything may travel.
+        in_flight = self._in_flight
+        return 4 * in_flight <= self.window or in_flight + batch.size <= self.window
 
     def take(self, limit: int) -> list[Batch]:
         """The batches that leave now: what the window lets go, ``limit`` bytes or so."""
@@ -225,7 +229,7 @@ class Outbox:
         taken: list[Batch] = []
         while unsent and limit > 0:
             batch = unsent[0]
-            if self._in_flight and self._in_flight + batch.size > self.window:
+            if not self._lets_go(batch):
                 break
             taken.append(unsent.popleft())
             self._in_flight += batch.size

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.bus.core import records as r
 from open_channel.bus.core.routing import Routing
-from open_channel.bus.core.seat import Entry, Seat, Subscription
+from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class Broker:
             seat.send(publication.record, self.now, entry, topic, publication.total)
             return
         self._leave_out(entry.seat, seat, entry.last)
-        seat.send(publication.record, self.now, _NOTHING, topic, publication.total)
+        seat.send(publication.record, self.now, NOTHING, topic, publication.total)
         if seat.queued > self.bounds.queue:
             self.dropped += seat.bound(self.bounds.queue)
 
@@ -378,9 +378,7 @@ class Broker:
         self._routing.take_back(seat)
         for publisher, seq in _owed_from(seat).items():
             self._leave_out(publisher, seat, seq)
-        seat.let_go()
-        # Whole again when it has received all that is on its way now.
-        seat.owed.append((seat.written, self.now, _NOTHING))
+        seat.let_go()  # it is whole again when it has received all that is on its way now
         self.dropped += seat.bound(self.bounds.queue)
 
     # --- what leaves -----------------------------------------------------------------------
@@ -403,16 +401,6 @@ class Broker:
                 out.append(seat)
         self.dirty.clear()
         return out
-
-
-class _Nothing:
-    """A receipt that nobody waits for; it counts in what a released member has to catch up."""
-
-    def received(self) -> None:
-        """See ``Receipt``."""
-
-
-_NOTHING = _Nothing()
 
 
 class _Told:

@@ -44,15 +44,18 @@ class Awaiting(Protocol):
 
     def replied(self, publication: Publication, failed: bool, body: bytes) -> bool:
         """A reply has come; whether it was the last one."""
+        ...
 
     def ended(self, why: End) -> None:
         """There will be no reply."""
 
     def responders(self, members: Sequence[bytes]) -> bool:
         """Who will reply to a request to all; whether all have."""
+        ...
 
     def left(self, member: bytes) -> bool:
         """A member has left or died; whether nothing is to be waited for any more."""
+        ...
 
 
 class MemberUser(Protocol):

@@ -269,8 +269,11 @@ class MemberCore:
 
     def opened(self) -> None:
         """A session with a new hosting begins, with nothing in it."""
+        # What was published and done since the last flush is sent with the rest, behind the
+        # snapshot, and before the host is told that this was all.
+        self._opened = False
+        self.flush()
         self._opened = True
-        self.seal()
         write = self._outbox.write
         write(r.encode_control(self._snapshot()))
         for held in list(self._held.values()):
@@ -284,7 +287,6 @@ class MemberCore:
                 held.sent = True
                 write(held.record)
         write(r.encode_control(r.Resent()))
-        self.flush()
 
     def _snapshot(self) -> r.Snapshot:
         jobs = [
@@ -424,6 +426,7 @@ class MemberCore:
             case r.Without(members):
                 self.without = dict(members)
             case r.Gap(publisher, seq):
+                self.eager = True  # its publisher's outbox waits for our knowing
                 if self._marks.get(publisher, 0) < seq:
                     for interest in self._interests.values():
                         if interest.confirmed and not interest.group and not interest.serves:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from open_channel.bus.core.records import MemberInfo, Subscribe
     from open_channel.protocol.outbox import Outbox
 
-__all__ = ["Entry", "Receipt", "Seat", "Subscription"]
+__all__ = ["NOTHING", "Entry", "Receipt", "Seat", "Subscription"]
 
 FEED = 1024 * 1024
 """Bytes in a session's outbox above which records wait in the seat's queue."""
@@ -29,6 +29,16 @@ class Receipt(Protocol):
 
     def received(self) -> None:
         """It has, or it is not waited for any more."""
+
+
+class _Nothing:
+    """A receipt that nobody waits for; it counts in what a released member has to catch up."""
+
+    def received(self) -> None:
+        """See ``Receipt``."""
+
+
+NOTHING = _Nothing()
 
 
 class Subscription:
@@ -203,12 +213,14 @@ class Seat:
             self.pump(now)
 
     def let_go(self) -> None:
-        """Wait for none of its receipts any more."""
+        """Wait for none of its receipts any more, but for all of them being due still."""
         owed, self.owed = self.owed, deque()
         queue, self.queue = self.queue, deque()
+        if owed:
+            self.owed.append((*owed[-1][:2], NOTHING))
         for _, _, due in owed:
             due.received()
         for record, receipt, topic, count in queue:
             if receipt is not None:
                 receipt.received()
-            self.queue.append((record, None, topic, count))
+            self.queue.append((record, receipt and NOTHING, topic, count))

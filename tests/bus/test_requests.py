@@ -1,0 +1,202 @@
+"""Requests: to any responder, to one member, to all; each ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from open_channel import (
+    Message,
+    NoResponders,
+    PayloadInvalid,
+    RequestTimeout,
+    ResponderDied,
+    ResponderError,
+    open_channel,
+)
+from tests.bus.conftest import Joiner
+
+
+def double(request: Message) -> int:
+    return 2 * int(request.data)
+
+
+async def test_a_request_is_answered(join: Joiner):
+    shop, other = await join(), await join(hosts=False)
+
+    async def slowly(request: Message) -> bytes:
+        await asyncio.sleep(0)
+        return bytes(request.body) + b"!"
+
+    async with other.serve("double", double), other.serve("shout.*", slowly):
+        assert await shop.request("double", 21) == 42
+        assert await shop.request("shout.loud", b"hey") == b"hey!"
+        assert await other.request("double", 1) == 2
+
+
+async def test_many_requests_at_once(join: Joiner):
+    shop, one, two = await join(), await join(), await join(hosts=False)
+    async with one.serve("double", double), two.serve("double", double):
+        replies = await asyncio.gather(*(shop.request("double", n) for n in range(500)))
+    assert replies == [2 * n for n in range(500)]
+    assert shop.stats().unacknowledged == 0
+
+
+async def test_one_responder_gets_it_and_one_member_can_be_asked(join: Joiner):
+    shop, one, two = await join(), await join(), await join()
+    asked: list[str] = []
+
+    def at(name: str):
+        def handler(request: Message) -> str:
+            asked.append(name)
+            return name
+
+        return handler
+
+    async with one.serve("who", at("one")), two.serve("who", at("two")):
+        assert {await shop.request("who") for _ in range(10)} == {"one", "two"}
+        assert len(asked) == 10
+        assert await shop.request("who", to=two.member) == "two"
+        with pytest.raises(NoResponders):
+            await shop.request("who", to=shop.member)
+        with pytest.raises(NoResponders):
+            await shop.request("who", to="0f" * 16)
+        with pytest.raises(ValueError, match="32 hexadecimal"):
+            await shop.request("who", to="nobody")
+
+
+async def test_all_are_asked(join: Joiner):
+    shop, one, two = await join(), await join(), await join(hosts=False)
+
+    def fails(request: Message) -> None:
+        raise LookupError("not here")
+
+    assert await shop.request_all("stats") == {}
+    async with one.serve("stats", lambda _: 1), two.serve("stats", fails):
+        replies = await shop.request_all("stats", timeout=10.0)
+    assert replies.keys() == {one.member, two.member}
+    assert replies[one.member] == 1
+    failure = replies[two.member]
+    assert isinstance(failure, ResponderError)
+    assert (failure.kind, failure.reason, failure.responder) == (
+        "LookupError",
+        "not here",
+        two.member,
+    )
+
+
+async def test_who_does_not_reply_is_missing(join: Joiner):
+    shop, one, two = await join(), await join(), await join()
+    never = asyncio.Event()
+
+    async def waits(request: Message) -> None:
+        await never.wait()
+
+    async with one.serve("stats", lambda _: 1), two.serve("stats", waits):
+        assert await shop.request_all("stats", timeout=0.2) == {one.member: 1}
+        never.set()
+
+
+async def test_an_error_reaches_the_requester(join: Joiner):
+    shop, other = await join(), await join()
+
+    async def fails(request: Message) -> None:
+        raise KeyError("sku")
+
+    async with other.serve("price", fails), other.serve("odd", lambda _: object()):
+        with pytest.raises(ResponderError) as raised:
+            await shop.request("price")
+        assert (raised.value.kind, raised.value.reason) == ("KeyError", "'sku'")
+        assert raised.value.responder == other.member
+        with pytest.raises(ResponderError, match="PayloadInvalid"):
+            await shop.request("odd")
+        with pytest.raises(PayloadInvalid):
+            await shop.request("odd", object())
+
+
+async def test_nobody_serves_it(join: Joiner):
+    shop, other = await join(), await join()
+    with pytest.raises(NoResponders):
+        await shop.request("price")
+    async with other.serve("price", double):
+        pass
+    with pytest.raises(NoResponders):
+        await shop.request("price", 1)
+    async with other.subscribe("price") as plain:  # a subscriber is no responder
+        with pytest.raises(NoResponders):
+            await shop.request("price")
+        assert plain.take() is None
+
+
+async def test_a_request_times_out_and_can_be_cancelled(join: Joiner):
+    shop, other = await join(), await join()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(request: Message) -> int:
+        begun.set()
+        await go_on.wait()
+        return 1
+
+    async with other.serve("slow", waits, concurrency=1):
+        with pytest.raises(RequestTimeout) as raised:
+            await shop.request("slow", timeout=0.05)
+        assert raised.value.timeout == 0.05
+        await begun.wait()
+        waiting = asyncio.create_task(shop.request("slow", timeout=None))
+        await shop.publish("t", confirm=False)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go_on.set()
+        assert await shop.request("slow") == 1
+        assert await shop.flush() == ()
+    assert shop.stats().unacknowledged == 0
+
+
+async def test_a_request_ends_when_its_responder_leaves(join: Joiner):
+    shop = await join()
+    begun = asyncio.Event()
+
+    async def waits(request: Message) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    for to_one in (False, True):
+        begun.clear()
+        async with open_channel("shop", hosts=False) as other:
+            service = other.serve("slow", waits)
+            await service.__aenter__()
+            to = other.member if to_one else None
+            waiting = asyncio.create_task(shop.request("slow", to=to, timeout=None))
+            await begun.wait()
+            await other.close()
+            with pytest.raises(ResponderDied):
+                await waiting
+            await service.__aexit__(ValueError, None, None)
+
+
+async def test_a_handler_in_hand_is_finished_before_the_block_ends(join: Joiner):
+    shop, other = await join(), await join()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def waits(request: Message) -> str:
+        begun.set()
+        await go_on.wait()
+        return "done"
+
+    async with other.serve("slow", waits):
+        waiting = asyncio.create_task(shop.request("slow"))
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert await waiting == "done"
+
+
+async def test_replies_have_types(join: Joiner):
+    shop, other = await join(), await join()
+    async with other.serve("double", double, type=int):
+        assert await shop.request("double", 2, type=float) == 4.0
+        with pytest.raises(ResponderError, match="PayloadInvalid"):
+            await shop.request("double", "two")
+        with pytest.raises(PayloadInvalid):
+            await shop.request("double", 2, type=str)
