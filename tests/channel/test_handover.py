@@ -22,6 +22,21 @@ async def test_the_other_listener_takes_over(opened: Opener):
     assert second.connected
 
 
+async def test_a_listener_that_closes_its_socket_itself_ends_no_client(opened: Opener):
+    async def listener(socket: ChannelSocket) -> None:
+        async for message in socket:
+            socket.write(message)
+        await socket.close()
+
+    first, _ = await opened.connected("closes", listener)
+    second, _ = await opened.connected("closes", listener)
+    client, socket = await opened.connected("closes")
+    await first.close()
+    socket.write(b"hello")
+    assert await socket.read() == b"hello"
+    assert client.peer == second.peer
+
+
 async def test_a_client_goes_through_connecting_to_the_next_host(opened: Opener):
     first, _ = await opened.connected("states", echo)
     second, _ = await opened.connected("states", echo)

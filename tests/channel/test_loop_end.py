@@ -37,6 +37,8 @@ HOST = """
                 return
             if message == b"hold, destroy":
                 socket.destroy()
+            if message == b"hold, close":
+                await socket.close()
             raise
         finally:
             socket.write(b"cut short")
@@ -153,10 +155,8 @@ async def test_main_returns_and_the_process_lives_on(
 async def test_a_client_is_not_told_of_an_end(run: Programs, opened: Opener):
     """Neither the message in hand, nor what a cancelled listener says of it, counts."""
     first, second = await host(run, "hosts"), await host(run, "waits")
-    clients = {
-        text: await opened.connected("end")
-        for text in (b"hold", b"hold, swallow", b"hold, destroy")
-    }
+    ways = (b"hold", b"hold, swallow", b"hold, destroy", b"hold, close")
+    clients = {text: await opened.connected("end") for text in ways}
     for text, (_, socket) in clients.items():
         socket.write(text)
         assert await first.next_line() == "holds False"

@@ -79,10 +79,13 @@ async def test_what_never_left_is_not_marked(run: Programs, opened: Opener):
     channel, socket = await opened.connected("take", limits=Limits(window=1024))
     socket.write(b"hold")
     assert await first.next_line() == "holds False"
-    socket.write(bytes(2000))  # more than the window: it waits for "hold" to be acknowledged
+    socket.write(bytes(300))
+    await asyncio.sleep(0)
+    socket.write(bytes(2000))  # more than the window: it waits for the first to be acknowledged
     await asyncio.sleep(0)
     first.kill()
     assert await socket.read() == b"4 again=1"
+    assert await socket.read() == b"300 again=1"
     assert await socket.read() == b"2000 again=0"
     socket.write(b"new")
     assert await socket.read() == b"3 again=0"

@@ -37,8 +37,9 @@ def feed(decoder: Decoder, data: bytes) -> Iterator[Plain]:
         count = min(len(room), len(data))
         room[:count] = data[:count]
         data = data[count:]
-        frames = decoder.received(count)
-        yield from [Plain(*frame[:4], bytes(frame.payload)) for frame in frames]
+        while frames := decoder.received(count):
+            yield from [Plain(*frame[:4], bytes(frame.payload)) for frame in frames]
+            count = 0  # what is behind a handshake frame comes when asked for
 
 
 def decode(pieces: Iterable[bytes], limit: int = 1 << 30) -> list[Plain]:

@@ -152,9 +152,14 @@ class ChannelSocket(Conversation):
             return
         if session.state is not SessionState.OPEN and outbox.empty:
             return  # nobody is there, and nothing has to be heard
-        if outbox.state is SendState.WRITING:
+        if outbox.state is SendState.WRITING and not self._io.deaf:  # else another host goes on
             outbox.finish()
-            self._io.flush()
+            if self._unfinished:
+                # A listener's end leaves with this turn of the loop: when the loop ends, all tasks
+                # are cancelled in one, and its host has stepped down before the turn is over.
+                self._io.schedule()
+            else:
+                self._io.flush()
         while not outbox.delivered and self._io.session.state is not SessionState.CLOSED:
             await self._wait(self._drainers)
 

@@ -125,8 +125,6 @@ class Dialer:
             self._refused(decode_refusal(frame))
         else:
             self._welcome(decode_welcome(frame), wire)
-            if self.welcomed and frames[1:]:
-                self._io.frames_received(frames[1:])
 
     def _welcome(self, welcome: Welcome, wire: Wire) -> None:
         session = self._io.session

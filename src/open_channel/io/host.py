@@ -404,8 +404,6 @@ class _Arrival:
             _log.log(level, "%s: refused pid %d: %s", name, pid, refusal.reason)
             self._wire.write([encode_refusal(refusal)])
             self._wire.close()
-        elif frames[1:]:
-            self._wire.owner.frames_received(frames[1:])
 
     def _answer(self, frame: Frame) -> Refusal | None:
         if frame.kind not in ACCEPTED[ConnectionState.AWAITING_HELLO]:

@@ -58,8 +58,9 @@ class Member:
         Raises OSError when the presence file cannot be changed.
         """
         if bus and not self._record.bus:
-            self._record = self._record._replace(bus=True)
-            self.presence.change(self._record)
+            record = self._record._replace(bus=True)
+            self.presence.change(record)
+            self._record = record
         self._links += 1
 
     def leave(self) -> None:

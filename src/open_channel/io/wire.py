@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io import fork
-from open_channel.protocol.frames import Decoder
+from open_channel.protocol.frames import HANDSHAKE, Decoder
 
 if TYPE_CHECKING:
     from open_channel.io.interfaces import WireOwner
@@ -72,9 +72,11 @@ class Wire(asyncio.BufferedProtocol):
         if self._closing:
             return
         try:
-            frames = self.decoder.received(nbytes)
-            if frames:
+            while frames := self.decoder.received(nbytes):
                 self.owner.frames_received(frames)
+                if frames[-1].kind not in HANDSHAKE or self._closing:
+                    break
+                nbytes = 0  # what is behind it is another owner's
         except RemoteProtocolError as error:
             _log.warning("%s ended: %s", self.label, error)
             self.abort(str(error))

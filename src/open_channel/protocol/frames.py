@@ -29,6 +29,7 @@ from typing import NamedTuple
 from open_channel.errors import RemoteProtocolError
 
 __all__ = [
+    "HANDSHAKE",
     "HANDSHAKE_LIMIT",
     "HEADER",
     "MAGIC",
@@ -76,7 +77,8 @@ class Frame(NamedTuple):
 _MESSAGES = int(Kind.MESSAGES)  # a plain int: the decoder compares it for every frame
 _KINDS = frozenset(Kind)
 _EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE})
-_HANDSHAKE = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSAL})
+HANDSHAKE = frozenset({int(Kind.HELLO), int(Kind.WELCOME), int(Kind.REFUSAL)})
+"""The kinds that come before messages may."""
 
 
 def encode(kind: int, number: int = 0, ack: int = 0, payload: bytes = b"") -> bytes:
@@ -127,11 +129,14 @@ class Decoder:
     def received(self, count: int) -> list[Frame]:
         """Say that ``count`` bytes were read into the room; return the complete frames.
 
+        A handshake frame is the last that is returned: ``limit`` may be another after it. Ask again,
+        with a count of 0, for what is behind it.
+
         Raises RemoteProtocolError when the bytes cannot be a frame. Nothing that follows on this
         connection means anything then: close it.
         """
         end = self._end = self._end + count
-        if end == len(self._view) and self._size < _LAST_BUFFER:
+        if count and end == len(self._view) and self._size < _LAST_BUFFER:
             self._size *= 2  # all the room was used: there may be more
         position = self._start
         view = self._view
@@ -145,18 +150,20 @@ class Decoder:
                 break
             position = body + length
             frames.append(Frame(kind, flags, number, ack, view[body:position]))
+            if kind in HANDSHAKE:
+                break
         self._start = position
         return frames
 
     def _check(self, length: int, kind: int, ack: int) -> None:
         if kind not in _KINDS:
             raise RemoteProtocolError(reason=f"frame of unknown kind {kind}")
-        limit = HANDSHAKE_LIMIT if kind in _HANDSHAKE else self.limit
+        limit = HANDSHAKE_LIMIT if kind in HANDSHAKE else self.limit
         if length > limit:
             raise RemoteProtocolError(
                 reason=f"{Kind(kind).name} of {length} bytes, over the limit of {limit}"
             )
         if kind in _EMPTY and length:
             raise RemoteProtocolError(reason=f"{Kind(kind).name} with {length} bytes of payload")
-        if kind in _HANDSHAKE and ack != MAGIC:
+        if kind in HANDSHAKE and ack != MAGIC:
             raise RemoteProtocolError(reason=f"{Kind(kind).name} without the magic number")
