@@ -199,6 +199,7 @@ def test_the_readme_has_its_chapters_in_order():
         "The first paste",
         "The same, blocking",
         "What is promised",
+        "The bus",
         "The command line",
         "Speed",
         "When not to use it",
