@@ -7,10 +7,12 @@ DEMO_VENV := .venv-demo
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 COVERAGE_GATE := 85
+SEEDS ?= 1000
+FIRST ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test lint types core docs unit format demo bench clean
+.PHONY: help env test lint types core docs unit simulate format demo bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +51,9 @@ docs: $(VENV)/.installed ## build the documentation into build/site
 
 unit: $(VENV)/.installed ## pytest alone, without coverage; options in ARGS="-k name -x"
 	@$(BIN)/python -m pytest $(ARGS)
+
+simulate: $(VENV)/.installed ## the bus under random schedules; SEEDS=1000 FIRST=1, options in ARGS
+	@$(BIN)/python tools/simulate.py --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 format: $(VENV)/.installed ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet --exit-zero .

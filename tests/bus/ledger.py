@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,19 +28,20 @@ __all__ = [
     "Got",
     "World",
     "all_complaints",
-    "complaints",
+    "check_jobs",
+    "check_requests",
     "longest_pause",
+    "silences",
 ]
 
 SCRIPT = Path(__file__).with_name("member_process.py")
-QUICK = {"heartbeat": 0.1, "timeout": 0.3, "lag": 0.3, "grace": 0.6}
+QUICK = {"heartbeat": 0.1, "timeout": 0.3, "lag": 1.0, "grace": 3.0}
 """Limits that let a test see a hung host soon."""
 
 
 class Got(NamedTuple):
     """A message that was received."""
 
-    publisher: str
     number: int
     missed: int
     published: float
@@ -56,6 +57,8 @@ class BusMember(Process):
         self.name = name
         self.ledger = ledger
         self.stopped = self.dead = False
+        self._entries: dict[str, list[list[Any]]] = defaultdict(list)
+        self._read_up_to = 0
         config = {"name": name, "ledger": str(ledger), **config}
         super().__init__([sys.executable, str(SCRIPT), json.dumps(config)])
 
@@ -82,9 +85,10 @@ class BusMember(Process):
 
     def cont(self) -> float:
         """SIGCONT; return when that was."""
-        self.stopped = False
         now = time.monotonic()
-        self.signal(signal.SIGCONT)
+        if self.popen.poll() is None:
+            self.signal(signal.SIGCONT)
+        self.stopped = False
         return now
 
     def ask(self, timeout: float = DEADLINE) -> dict[str, Any]:
@@ -98,6 +102,28 @@ class BusMember(Process):
         )
         return state
 
+    def moves_on(self, before: BusMember) -> None:
+        """Wait until it is connected to another host."""
+        wait_for(lambda: self.ask()["host"] not in {0, before.pid}, f"{self} is at another host")
+
+    def does(self, more: int, kind: str) -> None:
+        """Wait until it has written down so many more lines of a kind."""
+        wanted = len(self.entries(kind)) + more
+        wait_for(lambda: len(self.entries(kind)) >= wanted, f"{self}: {more} more of {kind!r}")
+
+    def sees_leave(self, member: BusMember, timeout: float = DEADLINE) -> float:
+        """Wait until it was told, as one who watches, that a member has left; return when."""
+        told = self.wait(
+            lambda events: [
+                event
+                for event in events
+                if event.get("change") == "left" and event["who"] == member.pid
+            ],
+            f"{member} has left",
+            timeout,
+        )
+        return float(told[0]["at"])
+
     def finish(self) -> int:
         """Stop publishing, and wait until all has arrived; returns how many messages it was."""
         self.do("stop_publishing")
@@ -105,22 +131,24 @@ class BusMember(Process):
 
     # --- what it has written down ----------------------------------------------------------
 
-    def entries(self, *kinds: str) -> Iterator[list[Any]]:
-        """The ledger's lines; a last one may be cut short by a kill."""
-        if not self.ledger.exists():
-            return
-        for line in self.ledger.read_bytes().splitlines():
-            if line.endswith(b"]"):
-                entry = json.loads(line)
-                if not kinds or entry[0] in kinds:
-                    yield entry[1:] if len(kinds) == 1 else entry
+    def entries(self, *kinds: str) -> list[list[Any]]:
+        """The ledger's lines of these kinds; a last one may be cut short by a kill."""
+        if self.ledger.exists():
+            with self.ledger.open("rb") as file:
+                file.seek(self._read_up_to)
+                lines, cut, _ = file.read().rpartition(b"\n")
+            self._read_up_to += len(lines) + len(cut)
+            for line in lines.splitlines():
+                kind, *entry = json.loads(line)
+                self._entries[kind].append(entry)
+        return [entry for kind in kinds for entry in self._entries[kind]]
 
     def got(self, topic: str) -> dict[str, list[Got]]:
         """What it received on a topic, by publisher."""
         received: dict[str, list[Got]] = defaultdict(list)
-        for at, publisher, number, missed, published, now in self.entries("got"):
+        for at, publisher, *message in self.entries("got"):
             if at == topic:
-                received[publisher].append(Got(publisher, number, missed, published, now))
+                received[publisher].append(Got(*message))
         return received
 
     def published(self, topic: str) -> list[tuple[int, float]]:
@@ -186,45 +214,100 @@ class World:
 # --- what must hold -------------------------------------------------------------------------------
 
 
-def complaints(subscriber: BusMember, publisher: BusMember, topic: str) -> list[str]:
+def all_complaints(
+    subscribers: Iterable[BusMember], publishers: Iterable[BusMember], topic: str
+) -> list[str]:
     """Exactly once, and in order: from the first after the subscription to the last.
 
     Of a publisher that has died, a beginning of what it published.
     """
-    got = subscriber.got(topic)[publisher.name]
-    sent = publisher.published(topic)
-    since = min((entry[-1] for entry in subscriber.entries("subscribed")), default=float("inf"))
-    numbers = [message.number for message in got]
+    publishers = list(publishers)
     problems = []
-    first = next((number for number, at in sent if at > since), len(sent))
+    for subscriber in subscribers:
+        got = subscriber.got(topic)
+        live = min((entry[-1] for entry in subscriber.entries("subscribed")), default=float("inf"))
+        for publisher in publishers:
+            sent = publisher.published(topic)
+            first = next((number for number, at in sent if at > live), len(sent))
+            exact = not publisher.dead and not subscriber.dead
+            problem = _complaint(got[publisher.name], first, len(sent), exact)
+            problems += [f"{subscriber} from {publisher}: {problem}"] if problem else []
+    return problems
+
+
+def _complaint(got: list[Got], first: int, end: int, exact: bool) -> str:
+    numbers = [message.number for message in got]
     start = numbers[0] if numbers else first
-    if start > first:
-        problems.append(f"begins with {start}, though {first} was published after it subscribed")
     wanted = list(range(start, start + len(numbers)))
+    if start > first:
+        return f"begins with {start}, though {first} was published after it subscribed"
     if numbers != wanted:
         at = next(i for i, pair in enumerate(zip(numbers, wanted, strict=True)) if len({*pair}) > 1)
-        twice = sum(count - 1 for count in Counter(numbers).values())
-        context = f"{numbers[max(at - 2, 0) : at + 3]} at {at}"
-        problems.append(f"not one after the other: {context}; {twice} twice")
-    if not publisher.dead and not subscriber.dead and start + len(numbers) != len(sent):
-        problems.append(f"has {start} to {numbers[-1:]}, of {len(sent)} published")
-    if numbers and numbers[-1] >= len(sent):
-        problems.append(f"{numbers[-1]} was never published")
-    if any(message.missed for message in got):
-        problems.append(f"missed {[message.missed for message in got if message.missed]}")
-    return [f"{subscriber} from {publisher}: {problem}" for problem in problems]
+        twice = len(numbers) - len(set(numbers))
+        return f"{numbers[max(at - 2, 0) : at + 3]} at {at}; {twice} twice"
+    if start + len(numbers) > end:
+        return f"{numbers[-1]} was never published"
+    if exact and start + len(numbers) != end:
+        return f"has {len(numbers)} from {start} on, of {end}"
+    missed = [message for message in got if message.missed]
+    return f"missed {missed}" if missed else ""
 
 
-def all_complaints(
-    subscribers: Iterable[BusMember], publishers: Iterable[BusMember], topic: str
-) -> list[str]:
-    publishers = list(publishers)
-    return [
-        complaint
-        for subscriber in subscribers
+def silences(subscriber: BusMember, topic: str) -> list[str]:
+    """What is wrong with what a member got that was out of touch: doubles, and losses not told."""
+    problems = []
+    last: dict[str, int] = {}
+    told: dict[str, bool] = {}
+    for at, publisher, number, missed, _, _ in subscriber.entries("got"):
+        if at != topic:
+            continue
+        if missed:
+            told = dict.fromkeys(last, True)
+        before = last.get(publisher, number - 1)
+        if number <= before:
+            problems.append(f"{subscriber}: {number} of {publisher} after {before}")
+        elif number > before + 1 and not told.pop(publisher, False):
+            problems.append(f"{subscriber}: {before + 1} of {publisher} is missing, silently")
+        last[publisher] = number
+        told.pop(publisher, None)
+    return problems
+
+
+def check_jobs(world: World, publishers: Iterable[BusMember]) -> tuple[int, int]:
+    """Every job done, and by one of the living; returns how many, and how many were begun again."""
+    done: Counter[tuple[str, int]] = Counter()
+    by_the_dead = set()
+    begun: Counter[tuple[str, int]] = Counter()
+    for member in world.members:
+        begun.update((who, number) for _, who, number, *_ in member.entries("began"))
+        jobs = [(who, number) for _, who, number, _ in member.entries("did")]
+        if member.dead:
+            by_the_dead.update(jobs)
+        else:
+            done.update(jobs)
+    wanted = {
+        (publisher.name, number)
         for publisher in publishers
-        for complaint in complaints(subscriber, publisher, topic)
-    ]
+        for number, _ in publisher.published("jobs")
+    }
+    undone = wanted - done.keys() - by_the_dead
+    assert not undone, f"{len(undone)} of {len(wanted)} jobs nobody did: {sorted(undone)[:10]}"
+    twice = [job for job, times in done.items() if times > 1]
+    assert not twice, f"{len(twice)} of {len(wanted)} jobs twice: {sorted(twice)[:10]}"
+    return len(wanted), sum(times - 1 for times in begun.values())
+
+
+def check_requests(requesters: Iterable[BusMember]) -> tuple[Counter[str], float]:
+    """What the requests came to, and how long the longest took; fails when one did not end."""
+    counted: Counter[str] = Counter()
+    longest = 0.0
+    for requester in requesters:
+        asked = [number for _, number, _ in requester.entries("request")]
+        ended = [number for _, number, *_ in requester.entries("outcome")]
+        assert asked == ended == list(range(len(asked)))
+        counted.update(outcome for _, _, outcome, *_ in requester.entries("outcome"))
+        longest = max(longest, *(taken for *_, taken, _ in requester.entries("outcome")))
+    return counted, longest
 
 
 def longest_pause(
@@ -232,9 +315,12 @@ def longest_pause(
 ) -> float:
     """The longest time, in seconds, that a message published then was under way."""
     return max(
-        message.received - message.published
-        for subscriber in subscribers
-        for received in subscriber.got(topic).values()
-        for message in received
-        if since <= message.published < until
+        (
+            message.received - message.published
+            for subscriber in subscribers
+            for messages in subscriber.got(topic).values()
+            for message in messages
+            if since <= message.published < until
+        ),
+        default=0.0,
     )

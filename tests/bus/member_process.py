@@ -213,11 +213,8 @@ class Member:
             self.channel.publish_nowait("news", ["child", 0, 0.0, b""])
         except ChannelError as error:
             tell(child=type(error).__name__)
-        asyncio.get_running_loop().call_soon(self._open_in_child)
-
-    def _open_in_child(self) -> None:
-        asyncio._set_running_loop(None)
-        asyncio.run(main(Config(f"{self.config.name}-child", f"{self.config.ledger}.child")))
+        # asyncio knows that this is another process: no loop runs in it.
+        asyncio.run(main(Config(f"{self.config.name}'s child", f"{self.config.ledger}.child")))
         os._exit(0)
 
     def do_close(self) -> None:
@@ -271,7 +268,7 @@ def crowd(config: Config) -> None:
 if __name__ == "__main__":
     logging.basicConfig(
         level=logging.INFO if os.environ.get("BUS_LOG") else logging.WARNING,
-        format="%(relativeCreated)d %(levelname)s %(message)s",
+        format="%(created).3f %(levelname)s %(message)s",
     )
     config = Config(**json.loads(sys.argv[1]))
     if config.count > 1:

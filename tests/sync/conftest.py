@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ from open_channel.sync import Channel, open_channel
 from tests.channel.programs import Programs
 
 pytest.register_assert_rewrite(
-    "tests.channel.conformance_opening", "tests.channel.conformance_talking"
+    "tests.bus.conformance_bus",
+    "tests.bus.conformance_requests",
+    "tests.channel.conformance_opening",
+    "tests.channel.conformance_talking",
 )
 
 
@@ -36,3 +40,18 @@ def opened(channel_dir: Path) -> Iterator[Callable[..., Channel]]:
     yield opener
     for channel in channels:
         channel.close(timeout=0)
+
+
+@pytest.fixture
+def join(opened: Callable[..., Channel]) -> Callable[..., Channel]:
+    """Give what opens one more member of the channel "shop"."""
+    return lambda **options: opened("shop", **options).__enter__()
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Let threads alternate as often as the interpreter can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import queue
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,15 +26,6 @@ DEADLINE = 20.0
 def echo(socket: ChannelSocket) -> None:
     for message in socket:
         socket.write(message)
-
-
-@pytest.fixture
-def eager_switching() -> Iterator[None]:
-    """Let threads alternate as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 # --- timeouts -------------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ class BusClient:
         self._on_end: set[Callable[[ChannelError], None]] = set()
         self._leaving: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._due = 0
+        """How many records of this session are to be acknowledged without waiting for more."""
         self._topics: dict[str, bytes] = {}
         self._fair = min(_FAIR, member.limits.max_message + 1)
         self.room = self._fair
@@ -149,6 +151,7 @@ class BusClient:
 
     def opened(self) -> None:
         """See ``SessionUser``."""
+        self._due = 0
         self.core.opened()
 
     def readable(self, *, now: bool = False) -> None:
@@ -172,8 +175,11 @@ class BusClient:
         self._scheduled = False
         core, session = self.core, self._link.session
         core.flush()
-        session.patience = 0 if core.eager else PATIENCE
-        core.eager = False
+        if core.eager:
+            core.eager = False
+            self._due = session.inbox.consumed()
+        # Until that is written: the connection may not take anything at this moment.
+        session.patience = 0 if session.inbox.acked < self._due else PATIENCE
         if core.owes and self._alarm is None:
             self._alarm = self.loop.call_later(_DELAY, self._settle_debts)
         core.owes = False
@@ -181,6 +187,7 @@ class BusClient:
     def _settle_debts(self) -> None:
         # What was received and not answered by anything since is acknowledged now.
         self._alarm = None
+        self._due = self._link.session.inbox.consumed()
         self._link.session.patience = 0
         self._flush()
 

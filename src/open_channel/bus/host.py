@@ -15,6 +15,7 @@ from open_channel.io.background import background_loop
 from open_channel.io.chance import chance
 from open_channel.io.directory import remove_file
 from open_channel.io.host import Host
+from open_channel.io.lockfile import file_status, is_locked
 from open_channel.io.presence import is_present, list_dead, list_members
 from open_channel.protocol.backoff import Backoff
 
@@ -103,6 +104,9 @@ class BrokerService:
         self._alarm: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._looks = Backoff(cap=member.limits.heartbeat)
+        self._looking = False
+        self._listed: set[bytes] = set()
+        """Whose presence files were here when this began."""
 
     def begin(self, host: Host) -> None:
         """See ``Service``: whoever is alive now is expected to come back."""
@@ -116,6 +120,7 @@ class BrokerService:
             for record in list_members(files)
             if record.bus
         ]
+        self._listed = {info.id for info in expected}
         grace = max(limits.grace, 2 * limits.timeout)
         bounds = Bounds(grace=grace, lag=limits.lag, queue=limits.queue)
         self.broker = Broker(
@@ -125,7 +130,6 @@ class BrokerService:
             merges=self._epoch == _FIRST_EPOCH,
             dead=dead,
         )
-        self.loop.call_soon(self._look)
         self._arm()
 
     def opened(self, guest: Guest) -> None:
@@ -133,12 +137,22 @@ class BrokerService:
         self._attendants[guest.member] = _Attendant(self, guest)
 
     def closed(self, attendant: _Attendant) -> None:
-        """A session is over. When the hosting is, that says nothing of the member."""
+        """A session is over. When the hosting is, that says nothing of the member.
+
+        Neither does the end of a session that the member never began, because its welcome was
+        lost: that member is on its way here again.
+        """
         if self._attendants.get(attendant.member) is attendant:
             del self._attendants[attendant.member]
-        if self.host.hosting:
+        if not self.host.hosting:
+            return
+        seat = self.broker.seats.get(attendant.member)
+        begun = seat is not None and seat.outbox is attendant.outbox
+        if begun or not is_present(self._member.files, attendant.member):
             self.broker.left(attendant.member, self.loop.time())
             self.flush()
+        else:
+            self._look_soon()
 
     async def finish(self) -> None:
         """See ``Service``: what was taken in is handed on; what is owed the members know."""
@@ -146,21 +160,46 @@ class BrokerService:
 
     # --- time ------------------------------------------------------------------------------
 
+    def _look_soon(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self.loop.call_soon(self._look)
+
     def _look(self) -> None:
-        """See who of those who have not come back is dead: a free lock is the only proof."""
+        """See who of those who have not come back is dead."""
         if not self.host.hosting:
             return
-        files = self._member.files
-        missing = [seat for seat in self.broker.seats.values() if seat.outbox is None]
-        for seat in missing:
-            if not is_present(files, seat.member):
-                remove_file(files.presence(seat.member.hex()))
-                self.broker.left(seat.member, self.loop.time())
+        # Who has a session may have written more before its death: the session's end tells.
+        missing = [
+            seat.member
+            for seat in self.broker.seats.values()
+            if seat.outbox is None and seat.member not in self._attendants
+        ]
+        for member in missing:
+            if self._is_dead(member):
+                remove_file(self._member.files.presence(member.hex()))
+                self.broker.left(member, self.loop.time())
                 self.flush()
+        self._looking = bool(missing)
         if missing:
             self.loop.call_later(self._looks.next(chance()), self._look)
 
+    def _is_dead(self, member: bytes) -> bool:
+        """A free lock is the only proof.
+
+        A missing file is none where the directory was deleted, before its member has had the grace
+        to make it again.
+        """
+        path = self._member.files.presence(member.hex())
+        exists = file_status(path) is not None  # first: a file that appears meanwhile is locked
+        if is_locked(path):
+            return False
+        return exists or member in self._listed or not self.broker.expected
+
     def _arm(self) -> None:
+        if self.broker.expected:
+            # At the begin, and when somebody who came back has named more who may be alive.
+            self._look_soon()
         due = self.broker.deadline
         if due is None or (self._alarm is not None and self._due <= due):
             return
@@ -174,6 +213,7 @@ class BrokerService:
         if self.host.hosting:
             self.broker.tick(self.loop.time())
             self.flush()
+            self._arm()  # also when nothing was due yet: timers are early now and then
 
     # --- what leaves -----------------------------------------------------------------------
 
@@ -202,7 +242,7 @@ class _Attendant:
         self.guest = guest
         self.member = guest.member
         self._inbox = guest.io.session.inbox
-        self._outbox = guest.io.session.outbox
+        self.outbox = guest.io.session.outbox
         guest.io.session.patience = PATIENCE
         guest.io.user = self
         guest.on_over = self._over
@@ -219,7 +259,7 @@ class _Attendant:
         service = self._service
         received, time = service.broker.received, service.loop.time()
         while messages:
-            received(self.member, self._outbox, messages.popleft(), time)
+            received(self.member, self.outbox, messages.popleft(), time)
 
     def progressed(self) -> None:
         """See ``SessionUser``."""

@@ -89,7 +89,9 @@ async def lead(
     files: ChannelFiles, name: str, run: Callable[[], Awaitable[_Result]]
 ) -> _Result: ...
 @overload
-async def lead(files: ChannelFiles, name: str, run: Callable[[], _Result]) -> _Result: ...
+async def lead(
+    files: ChannelFiles, name: str, run: Callable[[], Awaitable[_Result] | _Result]
+) -> _Result: ...
 async def lead(files: ChannelFiles, name: str, run: Callable[[], Any]) -> Any:
     """Wait until this process leads, then call ``run()`` and return what it returns.
 

@@ -86,7 +86,7 @@ class Request(Message):
 class Job(Request):
     """One message of a group: this member's to work on."""
 
-    __slots__ = ("_finish", "_seq")
+    __slots__ = ("_finish", "_seq", "lost")
 
     def __init__(
         self,
@@ -99,6 +99,9 @@ class Job(Request):
         super().__init__(of, body, redelivered)
         self._seq = seq
         self._finish = finish
+        self.lost = False
+        """Whether it was given to another consumer, because this one was out of touch too long or
+        its subscription has ended."""
 
     @property
     def key(self) -> tuple[bytes, int]:
@@ -108,8 +111,8 @@ class Job(Request):
     def ack(self) -> None:
         """It is done; again is harmless.
 
-        Asking for the next job does this by itself. Raises JobLost when it was given to another
-        consumer meanwhile, because this process was out of touch for too long.
+        Asking for the next job does this by itself. Can be called from any thread. Raises JobLost
+        when it was given to another consumer meanwhile (see ``lost``), and what closed the channel.
         """
         self._finish(self, True)
 

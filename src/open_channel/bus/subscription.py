@@ -1,9 +1,14 @@
-"""Subscriptions: what has arrived for one and was not taken yet, and how it is taken."""
+"""Subscriptions: what has arrived for one and was not taken yet, and how it is taken.
+
+What arrives is put in by the loop; ``take()``, ``take_batch()`` and ``finish()`` may be called in
+any thread.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_channel.bus.core.interests import UNKNOWN, Interest
@@ -20,17 +25,27 @@ if TYPE_CHECKING:
     from open_channel.bus.core.records import Publication
     from open_channel.errors import ChannelError
 
-__all__ = ["Overflow", "Subscription"]
+__all__ = ["Hand", "Overflow", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
+
+
+class Hand:
+    """What one consumer of a group took last: that it asks for more says that this is done."""
+
+    __slots__ = ("job",)
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
 
 
 class Subscription:
     """One subscription; made by ``channel.subscribe()``.
 
     It is live from when its ``async with`` block is entered until that is left: what is published
-    after ``__aenter__`` has returned, by anybody, arrives. Iterate over it, or ``get()``.
+    after ``__aenter__`` has returned, by anybody, arrives. Iterate over it, or ``get()``. Several
+    tasks may do so at once; each message goes to one of them.
     """
 
     def __init__(
@@ -69,18 +84,19 @@ class Subscription:
         self._batch: Batch | None = None
         self._messages: Iterator[Message] = iter(())
         self._untold: dict[bytes, int] = {}
-        """Of a blocking one: {publisher: up to where the broker does not know of its being here}."""
+        """Of a blocking one: {publisher: up to where the broker does not know that it is here}."""
         self._missed = 0
         self._jobs: deque[Job] = deque()
         self._in_hand: dict[tuple[bytes, int], Job] = {}
-        self._current: Job | None = None
-        self._lost: set[tuple[bytes, int]] = set()
+        self._hand = Hand()
         self._error: ChannelError | None = None
         self._readers: list[Waiter] = []
         self.missed = 0
         """Counts the messages this subscription has lost, those of unknown number left out."""
         self.on_change: Callable[[], None] | None = None
         """Called in the loop when there is something to take, or the end."""
+        self.post: Callable[[Callable[[], None]], None] | None = None
+        """How the consumer's thread leaves something for the loop; None: ``BusClient.run``."""
 
     def __repr__(self) -> str:
         group = f" in {self.group!r}" if self.group else ""
@@ -144,12 +160,14 @@ class Subscription:
         if client.error is None:
             client.core.unsubscribe(interest, [])
             client.schedule()
-        self._jobs.clear()
-        self._lost.update(self._in_hand)
-        self._in_hand.clear()
+        with self._lock:
+            for job in self._in_hand.values():
+                job.lost = True
+            self._in_hand.clear()
         self._fail(ChannelClosed(name=client.name, reason="the subscription has ended"))
 
     def _fail(self, error: ChannelError) -> None:
+        self._jobs.clear()  # others get them
         if self._error is None:
             self._error = error
             self.wake(now=False)
@@ -188,14 +206,19 @@ class Subscription:
                 batch = self._batches.popleft()
                 dropped += batch.size
                 self._gone += batch.size
-                self.missed += len(batch.bodies)
+                self._lose(len(batch.bodies))
                 missed = _add(missed, _add(batch.missed, len(batch.bodies)))
             first = self._batches[0] if self._batches else newest
             first.missed = _add(first.missed, missed)
 
     def _count(self, count: int) -> None:
         self._missed = _add(self._missed, count)
-        self.missed += max(count, 0)
+        self._lose(max(count, 0))
+
+    def _lose(self, count: int) -> None:
+        assert self._client is not None
+        self.missed += count
+        self._client.missed += count
 
     def missing(self, count: int) -> None:
         """See ``Sink``."""
@@ -205,70 +228,108 @@ class Subscription:
         """See ``Sink``."""
         of = Batch(publication, (message,), self.type)
         job = Job(of, message, seq, redelivered, self.finish)
-        self._in_hand[job.key] = job
-        self._jobs.append(job)
+        with self._lock:
+            self._in_hand[job.key] = job
+            self._jobs.append(job)
         assert self._client is not None
         self._client.touched(self)
 
     def lost(self, publisher: bytes, seq: int) -> None:
         """See ``Sink``."""
-        job = self._in_hand.pop((publisher, seq), None)
-        if job is None:
-            return
-        if job in self._jobs:
-            self._jobs.remove(job)
-        else:
-            self._lost.add(job.key)
+        with self._lock:
+            job = self._in_hand.get((publisher, seq))
+            if job is None:
+                return
+            job.lost = True  # before it is in hand no more: see finish()
+            del self._in_hand[job.key]
+            if job in self._jobs:
+                self._jobs.remove(job)
+
+    # --- jobs ------------------------------------------------------------------------------
 
     def finish(self, job: Job, done: bool) -> None:
         """See ``Job.ack()`` and ``Job.reject()``."""
+        assert self._client is not None
+        if self._in_hand.get(job.key) is job:
+            self._client.check_open()  # in a forked child too: nothing here is its own
+            if self._settle(job, done):
+                return
+        if job.lost:
+            raise JobLost(topic=job.topic, publisher=job.sender, number=job.key[1])
+
+    def _settle(self, job: Job, done: bool) -> bool:
+        """Say what became of a job; False when it is in hand no more."""
+        with self._lock:
+            if self._in_hand.get(job.key) is not job:
+                return False
+            del self._in_hand[job.key]
+        self._run(partial(self._tell_finished, job.key, done))
+        return True
+
+    def _tell_finished(self, key: tuple[bytes, int], done: bool) -> None:
         client, interest = self._client, self._interest
         assert client is not None
         assert interest is not None
-        if self._in_hand.pop(job.key, None) is None:
-            if job.key in self._lost:
-                raise JobLost(topic=job.topic, publisher=job.sender, number=job.key[1])
-            return
-        client.check_open()
-        act = client.core.done if done else client.core.reject
-        act(interest, *job.key)
-        client.schedule()
+        if client.error is None:
+            act = client.core.done if done else client.core.reject
+            act(interest, *key)
+            client.schedule()
+
+    def _run(self, callback: Callable[[], None]) -> None:
+        assert self._client is not None
+        (self.post or self._client.run)(callback)
 
     # --- taking ----------------------------------------------------------------------------
 
-    def take(self) -> Message | None:
-        """The next message, if there is one; of a group, this says that the one before is done."""
+    def take(self, hand: Hand | None = None) -> Message | None:
+        """The next message, if there is one.
+
+        Of a group, this says that the job before is done: the last one that was taken with this
+        ``hand``, where None is one that all share who have none of their own.
+        """
         if self.group is not None:
-            return self._take_job()
+            return self._take_job(hand or self._hand)
         while True:
-            message = next(self._messages, None)
+            messages = self._messages
+            message = next(messages, None)
             if message is not None:
                 return message
-            following = self._next_batch()
-            if following is None:
+            if not self._go_on(messages):
                 return None
-            self._batch, self._messages = following, iter(following)
-            self._took(following)
 
-    def _take_job(self) -> Job | None:
-        current, self._current = self._current, None
-        if current is not None and current.key in self._in_hand:
-            self.finish(current, True)
-        if not self._jobs:
-            return None
-        self._current = self._jobs.popleft()
-        return self._current
+    def _take_job(self, hand: Hand) -> Job | None:
+        assert self._client is not None, "a subscription is used inside its block"
+        before, hand.job = hand.job, None
+        if before is not None and self._client.error is None:
+            self._settle(before, True)
+        with self._lock:
+            if self._jobs:
+                hand.job = self._jobs.popleft()
+        return hand.job
+
+    def _go_on(self, exhausted: Iterator[Message]) -> bool:
+        """Go on to the next batch, unless another thread has done so; False when there is none."""
+        with self._lock:
+            if self._messages is not exhausted:
+                return True
+            batch = self._next_batch()
+            if batch is None:
+                return False
+            self._batch, self._messages = batch, iter(batch)
+        self._tell_soon()
+        return True
 
     def _next_batch(self) -> Batch | None:
-        with self._lock:
-            if not self._batches:
-                return None
-            return self._batches.popleft()
-
-    def _took(self, batch: Batch) -> None:
+        if not self._batches:
+            return None
+        batch = self._batches.popleft()
         self._gone += batch.size
-        if self._untold and self._client is not None:
-            self._client.run(self._tell_taken)
+        return batch
+
+    def _tell_soon(self) -> None:
+        assert self._bound is not None
+        if self._untold and self.backlog <= self._bound:
+            self._run(self._tell_taken)
 
     def _tell_taken(self) -> None:
         """Let publishers go on, unless the queue is full."""
@@ -285,15 +346,20 @@ class Subscription:
 
     def take_batch(self) -> Batch | None:
         """The next messages that came together, if there are any."""
-        rest = list(self._messages)
-        batch = self._batch
-        if rest and batch is not None:
-            batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
-            return batch
-        batch = self._next_batch()
+        with self._lock:
+            rest, batch = list(self._messages), self._batch
+            if rest and batch is not None:
+                batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
+                return batch
+            batch = self._next_batch()
         if batch is not None:
-            self._took(batch)
+            self._tell_soon()
         return batch
+
+    @property
+    def error(self) -> ChannelError | None:
+        """What has ended it; None while it goes on."""
+        return self._error
 
     @property
     def at_end(self) -> bool:
@@ -335,12 +401,19 @@ class Subscription:
         return message
 
     def __aiter__(self) -> AsyncIterator[Message]:
-        """Iterate over the messages until the channel is closed or the block is left."""
-        return self
+        """Iterate over the messages until the channel is closed or the block is left.
+
+        Of a group, each iteration has its own job in hand: several tasks may iterate at once.
+        """
+        return self if self.group is None else _Jobs(self)
 
     async def __anext__(self) -> Message:
         """The next message; see ``get()``."""
-        while (message := self.take()) is None:
+        return await self.following(None)
+
+    async def following(self, hand: Hand | None) -> Message:
+        """The next message; see ``take()``. Raises StopAsyncIteration at the end."""
+        while (message := self.take(hand)) is None:
             if self.at_end:
                 raise StopAsyncIteration
             await self._wait()
@@ -360,6 +433,20 @@ class Subscription:
                 return
             else:
                 await self._wait()
+
+
+class _Jobs:
+    """One iteration over the jobs of a group."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._hand = Hand()
+
+    def __aiter__(self) -> _Jobs:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self._subscription.following(self._hand)
 
 
 def _add(missed: int, more: int) -> int:

@@ -51,7 +51,7 @@ class Limits:
     timeout where that is more, so that a member that has to find out for itself that its host
     hangs is in time."""
 
-    queue: int = 64 * _MIB
+    queue: int = 128 * _MIB
     """How much a broker keeps for a member that lags, and a member for a subscription; beyond it
     messages are dropped, and counted."""
 

@@ -2,10 +2,48 @@
 
 It is a typed facade over the asyncio API, which runs in the process's one background thread; there
 is no second implementation of anything. A channel that was opened before a fork opens itself again
-in the child, as a new member, with its next use.
+in the child, as a new member, with its next use; what was subscribed, served or watched through it
+stays the parent's, and raises ChannelForked in the child.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from open_channel.sync.channel import Channel, open_channel
 from open_channel.sync.socket import ChannelSocket
 
-__all__ = ["Channel", "ChannelSocket", "open_channel"]
+if TYPE_CHECKING:
+    from open_channel.sync.locks import Lock
+    from open_channel.sync.members import MemberChanges
+    from open_channel.sync.service import Service
+    from open_channel.sync.subscription import Subscription
+
+__all__ = [
+    "Channel",
+    "ChannelSocket",
+    "Lock",
+    "MemberChanges",
+    "Service",
+    "Subscription",
+    "open_channel",
+]
+
+# As in open_channel itself: what a channel without the bus does not need is imported later.
+_LATER = {
+    "Lock": "locks",
+    "MemberChanges": "members",
+    "Service": "service",
+    "Subscription": "subscription",
+}
+
+
+def __getattr__(name: str) -> object:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = found
+    return found

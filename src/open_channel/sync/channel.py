@@ -8,23 +8,41 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from open_channel.bus.channel import Channel as AsyncChannel
-from open_channel.bus.channel import open_channel as open_async
 from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
-from open_channel.channel.conversation import Peer
+from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
-from open_channel.errors import ChannelError
+from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.protocol.limits import Limits
 from open_channel.sync import portal
 from open_channel.sync.socket import ChannelSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from open_channel.bus.client import BusClient
+    from open_channel.bus.members import Member, Stats
+    from open_channel.bus.subscription import Overflow
+    from open_channel.channel.conversation import Peer
+    from open_channel.io.directory import ChannelFiles
+    from open_channel.sync.bus import Bus
+    from open_channel.sync.locks import Lock
+    from open_channel.sync.members import MemberChanges
+    from open_channel.sync.service import Handler, Service
+    from open_channel.sync.subscription import Subscription
 
 __all__ = ["Channel", "Listener", "open_channel"]
 
 Listener = Callable[[ChannelSocket], object]
 """Gets a socket for each client, in a thread of its own; its return closes the socket."""
 
+_Result = TypeVar("_Result")
+
+_THE_END = "the end of the channel"
 _AT_EXIT = 1.0  # seconds that a channel left open gets to deliver what was written
 
 
@@ -35,6 +53,8 @@ def open_channel(
     *,
     directory: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
+    labels: Mapping[str, str] | None = None,
+    hosts: bool = True,
 ) -> Channel: ...
 @overload
 def open_channel(
@@ -43,6 +63,8 @@ def open_channel(
     *,
     directory: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
+    labels: Mapping[str, str] | None = None,
+    hosts: bool = True,
 ) -> Channel: ...
 def open_channel(
     name: str | Listener = DEFAULT_NAME,
@@ -50,8 +72,10 @@ def open_channel(
     *,
     directory: str | os.PathLike[str] | None = None,
     limits: Limits | None = None,
+    labels: Mapping[str, str] | None = None,
+    hosts: bool = True,
 ) -> Channel:
-    """Open a channel by name; nothing starts before its ``connect()``.
+    """Open a channel by name; nothing starts before its first use.
 
     The parameters are those of ``open_channel.open_channel()``, but that ``listener(socket)`` is a
     plain function: it runs in a thread of its own for each client, with a blocking socket.
@@ -59,39 +83,92 @@ def open_channel(
     Raises NameInvalid and TypeError as it does.
     """
     name, listener = name_and_listener(name, listener)
-    return Channel(name, listener, directory, limits)
+    return Channel(name, listener, directory, limits or Limits(), labels, hosts=hosts)
+
+
+class _Opened(AsyncChannel):
+    """The asyncio channel, with what the blocking one needs of it."""
+
+    def bus(self) -> BusClient:
+        """Its bus; joins it."""
+        return self._join_bus()
+
+    def files(self) -> ChannelFiles:
+        """Where its locks are."""
+        self._check_open()
+        return self._join().files
 
 
 class Channel:
-    """One opened channel; made by ``open_channel()``."""
+    """One opened channel; made by ``open_channel()``.
+
+    ``connect()`` is for conversations with a listener; everything else is the bus. ``with`` joins
+    the bus and leaves it; without, the first use joins. Every method can be called from any thread.
+    """
 
     def __init__(
         self,
         name: str,
         listener: Listener | None,
         directory: str | os.PathLike[str] | None,
-        limits: Limits | None,
+        limits: Limits,
+        labels: Mapping[str, str] | None = None,
+        *,
+        hosts: bool = True,
     ) -> None:
+        self._name = name
         self._listener = None if listener is None else _in_thread(listener)
         self._directory = directory
         self._limits = limits
+        self._labels = labels
+        self._hosts = hosts
         self._timeout: float | None = None
         self._socket: ChannelSocket | None = None
+        self._bus: Bus | None = None
         self._closed = False
-        self._open_async(name)
-
-    def _open_async(self, name: str) -> None:
         self._pid = os.getpid()
-        self._inner = open_async(
-            name, self._listener, directory=self._directory, limits=self._limits
+        self._inner = self._make()
+
+    def _make(self) -> _Opened:
+        return _Opened(
+            self._name,
+            self._listener,
+            self._directory,
+            self._limits,
+            self._labels,
+            hosts=self._hosts,
         )
 
     @property
-    def _channel(self) -> AsyncChannel:
-        """The asyncio channel; in a forked child a new one."""
+    def _channel(self) -> _Opened:
+        """The asyncio channel; in a forked child a new one. Not to be asked for in the loop."""
         if self._pid != os.getpid() and not self._closed:
-            self._open_async(self._inner.name)
+            portal.call(self._reopen)
         return self._inner
+
+    def _reopen(self) -> None:
+        if self._pid != os.getpid():  # else another thread was faster
+            self._inner = self._make()
+            self._pid = os.getpid()
+
+    def _join(self) -> Bus:
+        """The bus, of this process; when the channel is closed, one that says so."""
+        bus = self._bus
+        if bus is not None and not bus.forked:
+            return bus
+        if self._closed:
+            raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
+        channel = self._channel
+        return portal.call(lambda: self._join_here(channel))
+
+    def _join_here(self, channel: _Opened) -> Bus:
+        bus = self._bus
+        if bus is None or bus.forked:
+            from open_channel.sync.bus import Bus
+
+            bus = self._bus = Bus(channel.bus())
+            _open.add(self)
+        return bus
 
     def __repr__(self) -> str:
         return f"<sync {self._inner!r}>"
@@ -99,7 +176,7 @@ class Channel:
     @property
     def name(self) -> str:
         """The name it was opened by."""
-        return self._inner.name
+        return self._name
 
     @property
     def state(self) -> str:
@@ -137,17 +214,212 @@ class Channel:
         return self._socket
 
     def _connect(self) -> AsyncSocket:
-        return portal.call(lambda: self._channel.connect(self._timeout))
+        channel = self._channel
+        return portal.call(lambda: channel.connect(self._timeout))
+
+    def __enter__(self) -> Self:
+        """Join the bus: host it here where nobody does.
+
+        Raises ConnectTimeout when that takes longer than 5 s, what the host refused, and what
+        ``connect()`` raises.
+        """
+        bus = self._join()
+        bus.run(bus.client.wait_connected)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Close the channel and its socket; see ``ChannelSocket.close()``."""
+        """Leave: wait until what was published has arrived everywhere, then close the socket too.
+
+        ``timeout`` bounds either wait, in seconds; what has not arrived by then may be lost. If
+        this process hosts the channel, another takes over in order. Again is harmless.
+        """
         _open.discard(self)
         self._closed = True
         if self._pid != os.getpid():  # a forked child that never used it
             return
+        bus = self._bus
+        if bus is not None and bus.client.error is None:
+            bus.run(lambda: bus.client.close(timeout), timeout + portal.LEAVING, _THE_END)
         if self._socket is not None:
             self._socket.close(timeout)
-        portal.run(self._inner.close(timeout), timeout + portal.LEAVING, "the end of the channel")
+        portal.run(self._inner.close(timeout), timeout + portal.LEAVING, _THE_END)
+
+    # --- publish and subscribe -------------------------------------------------------------
+
+    def publish(
+        self,
+        topic: str,
+        data: Any = b"",
+        *,
+        confirm: bool = False,
+        timeout: float | None = None,
+    ) -> tuple[str, ...]:
+        """Publish one message to everybody who subscribes to ``topic`` now.
+
+        See ``open_channel.Channel.publish()``. ``timeout`` bounds the wait for room, and the one
+        for the confirmation, in seconds; None waits for ever.
+
+        Raises WaitTimeout when it passes first: nothing was published when it was room that was
+        waited for, which ``WaitTimeout.what`` says; and what the asyncio one raises.
+        """
+        self._join().publish(topic, data, timeout=timeout)
+        return self._join().confirmed(timeout) if confirm else ()
+
+    def publish_nowait(self, topic: str, data: Any = b"") -> None:
+        """Publish one message, without waiting for room.
+
+        Raises OutboxFull when more than ``Limits.outbox`` bytes are unacknowledged, and the errors
+        of ``publish()``; nothing is published then.
+        """
+        self._join().publish(topic, data, wait=False)
+
+    def flush(self, timeout: float | None = None) -> tuple[str, ...]:
+        """Wait until everything published so far has arrived at every subscriber.
+
+        Returns the ids of members that were left out, as ``publish(confirm=True)`` does.
+        ``timeout`` is in seconds; None waits for ever. Raises WaitTimeout when it passes first, and
+        what closed the channel.
+        """
+        return self._join().confirmed(timeout)
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        type: Any = None,  # noqa: A002 (the word for it, as in msgspec)
+    ) -> Subscription:
+        """Subscribe to all topics that ``pattern`` matches; use it in ``with``.
+
+        The parameters, and what is raised, are those of ``open_channel.Channel.subscribe()``.
+        """
+        from open_channel.sync.subscription import Subscription
+
+        return Subscription(
+            self._join,
+            pattern,
+            group=group,
+            overflow=overflow,
+            prefetch=prefetch,
+            queue=queue,
+            wanted=type,
+        )
+
+    # --- requests --------------------------------------------------------------------------
+
+    def serve(
+        self,
+        topic: str,
+        handler: Handler,
+        *,
+        concurrency: int = 64,
+        type: Any = None,  # noqa: A002 (as in subscribe())
+    ) -> Service:
+        """Answer requests to ``topic`` (or a pattern); use it in ``with``.
+
+        ``handler(message)`` is a plain function that returns the reply; what it raises reaches the
+        requester as ResponderError. It is called in threads of the service, ``concurrency`` at
+        most, which are started when they are needed and used again. ``type`` as in ``subscribe()``.
+
+        Raises TopicInvalid, TypeError for a handler that is no plain function, and ValueError.
+        """
+        from open_channel.sync.service import Service
+
+        return Service(self._join, topic, handler, concurrency=concurrency, wanted=type)
+
+    def request(
+        self,
+        topic: str,
+        data: Any = b"",
+        *,
+        to: str | None = None,
+        timeout: float | None = 5.0,
+        type: Any = None,  # noqa: A002 (as in subscribe(), of the reply)
+    ) -> Any:
+        """Ask one of those who serve ``topic``, or the member ``to`` (its id); return the reply.
+
+        See ``open_channel.Channel.request()``, also for what it raises.
+        """
+        bus, inner = self._join(), self._inner
+        return bus.run(lambda: inner.request(topic, data, to=to, timeout=timeout, type=type))
+
+    def request_all(
+        self,
+        topic: str,
+        data: Any = b"",
+        *,
+        timeout: float | None = 5.0,
+        type: Any = None,  # noqa: A002 (as in request())
+    ) -> dict[str, Any]:
+        """Ask everybody who serves ``topic``; return {member id: reply} when all have replied.
+
+        See ``open_channel.Channel.request_all()``, also for what it raises.
+        """
+        bus, inner = self._join(), self._inner
+        return bus.run(lambda: inner.request_all(topic, data, timeout=timeout, type=type))
+
+    # --- members, locks --------------------------------------------------------------------
+
+    @property
+    def member(self) -> str:
+        """This member's own id, 32 hexadecimal digits; in a forked child it is another."""
+        channel = self._channel
+        return portal.call(lambda: channel.member)
+
+    @property
+    def members(self) -> list[Member]:
+        """Who is here, as far as this member knows now; itself included once it is connected."""
+        bus = self._join()
+        return bus.call(bus.client.members)
+
+    def watch_members(self) -> MemberChanges:
+        """An iterator over the members that join and leave from now on, until it is closed."""
+        from open_channel.sync.members import MemberChanges
+
+        return MemberChanges(self._join())
+
+    def lock(self, name: str, *, timeout: float | None = None) -> Lock:
+        """A lock that one process at a time holds; use it in ``with``.
+
+        It is the kernel's: released at its holder's death, and never taken away from a living one.
+        ``timeout`` is in seconds; None waits for ever, 0 tries once. Raises WaitTimeout when it
+        passes.
+        """
+        from open_channel.sync.locks import Lock
+
+        return Lock(self._files(), name, timeout)
+
+    def lead(self, name: str, run: Callable[[], _Result]) -> _Result:
+        """Wait until this member leads ``name``, then call ``run()`` and return its result.
+
+        Exactly one member leads while anybody wants to; when it dies or returns, the next one does
+        within milliseconds. ``run`` is called in this thread.
+        """
+        from open_channel.sync.locks import lead
+
+        return lead(self._files(), name, run)
+
+    def _files(self) -> ChannelFiles:
+        if self._closed:
+            raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
+        return portal.call(self._channel.files)
+
+    def stats(self) -> Stats:
+        """Figures of this member's bus."""
+        bus = self._join()
+        return bus.call(bus.client.stats)
 
 
 def _in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any, None]]:

@@ -136,6 +136,7 @@ class Broker:
         for job in snapshot.jobs:
             self._routing.report(seat, job)
         self._replay(seat, subscriptions)
+        self._routing.take_reports(seat)
         for queued, receipt, topic, count in waiting:
             seat.send(queued, self.now, receipt, topic, count)
         self.control(seat, r.Roster([other.info for other in self.seats.values()]))
@@ -185,8 +186,7 @@ class Broker:
             self._routing.remove(subscription)
         self._routing.died(seat)
         self.absent.discard(seat)
-        seat.let_go()
-        seat.queue.clear()
+        seat.forget()
         for logged in self._log:
             if logged.publication.to == member:
                 self._unreachable(logged.publication, logged.entry)
@@ -219,6 +219,9 @@ class Broker:
         for logged in log:
             logged.entry.received()
         self.absent = {seat for seat in self.seats.values() if seat.outbox is None}
+        for seat in self.seats.values():
+            if seat.back:
+                seat.known_done.clear()
 
     # --- publications ----------------------------------------------------------------------
 
@@ -231,7 +234,8 @@ class Broker:
         seat.routed = publication.last
         self.routed += publication.total
         self.bytes += len(record)
-        entry = Entry(self, seat, publication.first, publication.last)
+        stays = bool(publication.flags & (_REPLY | _DONE))
+        entry = Entry(self, seat, publication.first, publication.last, stays=stays)
         if not self.settled:
             entry.waiting += 1
             groups: set[str] = set()
@@ -253,7 +257,7 @@ class Broker:
         if publication.flags & (_REPLY | _DONE):
             self._routing.ends(publication)
         target = self.seats.get(publication.to)
-        if target is None:
+        if target is None or (publication.flags & _REQUEST and self.is_full(target)):
             self._unreachable(publication, entry)
         elif target.outbox is not None or self.settled:
             self.deliver(target, publication, entry)
@@ -262,11 +266,14 @@ class Broker:
         if publication.flags & _REQUEST and entry.seat.member in self.seats:
             self.control(entry.seat, r.Ended(publication.first, r.End.GONE))
 
-    def deliver(self, seat: Seat, publication: Publication, entry: Entry) -> None:
-        """Queue a publication for a subscriber."""
-        topic = "" if publication.to != r.NOBODY else publication.topic
+    def deliver(
+        self, seat: Seat, publication: Publication, entry: Entry, *, keep: bool = False
+    ) -> None:
+        """Queue a publication for a subscriber; ``keep`` says that it must not be dropped."""
+        keep = keep or publication.to != r.NOBODY or bool(publication.flags & _REQUEST)
+        topic = "" if keep else publication.topic
         self.dirty.add(seat)
-        if not seat.released:
+        if not seat.released or entry.stays:
             entry.waiting += 1
             seat.send(publication.record, self.now, entry, topic, publication.total)
             return
@@ -274,6 +281,10 @@ class Broker:
         seat.send(publication.record, self.now, NOTHING, topic, publication.total)
         if seat.queued > self.bounds.queue:
             self.dropped += seat.bound(self.bounds.queue)
+
+    def is_full(self, seat: Seat) -> bool:
+        """Whether a member that is out of touch takes no more requests; those are not dropped."""
+        return seat.released and seat.queued > self.bounds.queue
 
     def _leave_out(self, publisher: Seat, seat: Seat, seq: int) -> None:
         publisher.without[seat.member] = seq
@@ -312,7 +323,8 @@ class Broker:
                 self._routing.cancel(seat, seq)
             case r.Resent():
                 seat.back = True
-                seat.known_done.clear()
+                if self.settled:
+                    seat.known_done.clear()  # else what is in the log may yet be shared out
                 self._routing.forget_reports(seat)
                 self._returned(seat)
             case _:

@@ -35,9 +35,20 @@ class Job:
         """Whether its holder has received it."""
         self.holder: Subscription | None = None
 
+
+class _Handed:
+    """Whether a holder has received a job; it may be another's when that is known."""
+
+    __slots__ = ("_holder", "_job")
+
+    def __init__(self, job: Job, holder: Subscription) -> None:
+        self._job = job
+        self._holder = holder
+
     def received(self) -> None:
         """See ``Receipt``."""
-        self.read = True
+        if self._job.holder is self._holder:
+            self._job.read = True
 
 
 class Group:
@@ -116,7 +127,7 @@ class Group:
             self.hold(job, consumer)
             ready.append(consumer)
             record = r.encode_job(consumer.record.id, job.key[1], job.redelivered, job.record)
-            seat.send(record, now, job)
+            seat.send(record, now, _Handed(job, consumer))
             given.append(seat)
         return given
 

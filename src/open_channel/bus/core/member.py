@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.held import Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
 from open_channel.bus.core.records import Flag, MemberInfo, Publication
 from open_channel.bus.core.subjects import Matcher
@@ -22,33 +23,12 @@ if TYPE_CHECKING:
     from open_channel.bus.core.interests import Awaiting, MemberUser, Sink
     from open_channel.protocol.outbox import Outbox
 
-__all__ = ["Held", "MemberCore"]
+__all__ = ["MemberCore"]
 
 _SEAL = 64 * 1024  # bytes at which a publication gains nothing more from growing
 _OVERHEAD = 4  # what a message costs beside its own bytes
 _FREE = int(Flag.REPLY | Flag.DONE)  # these are bounded by what is in hand
 _REPLY, _DONE, _REQUEST = int(Flag.REPLY), int(Flag.DONE), int(Flag.REQUEST)
-
-
-class Held:
-    """A publication that is not acknowledged yet."""
-
-    __slots__ = ("first", "jobs", "last", "on_acked", "over", "record", "sent", "share", "size")
-
-    def __init__(self, first: int, last: int, record: bytes, share: int) -> None:
-        self.first = first
-        self.last = last
-        self.record = record
-        self.size = len(record)
-        self.share = share
-        """What it counts as: 0 messages, 1 jobs, 2 nothing."""
-        self.sent = False
-        """Whether a host may have it."""
-        self.over = False
-        """A request that needs no reply any more: it is not sent again."""
-        self.jobs: list[Key] = []
-        """The jobs whose being done it tells."""
-        self.on_acked: list[Callable[[], None]] = []
 
 
 class MemberCore:
@@ -95,8 +75,11 @@ class MemberCore:
             if self._pending:
                 self.seal()
             self._pending_topic, self._pending_flags = topic, flags
+        size = len(body) + _OVERHEAD
+        if size > _SEAL and self._pending:
+            self.seal()  # a large message travels alone
         self._pending.append(body)
-        self._pending_size += len(body) + _OVERHEAD
+        self._pending_size += size
         if self._pending_size >= _SEAL:
             self.seal()
 
@@ -287,6 +270,15 @@ class MemberCore:
                 held.sent = True
                 write(held.record)
         write(r.encode_control(r.Resent()))
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Wait no more for who was out of touch when it was asked: only the last host knew that."""
+        for seq, waits in list(self._requests.items()):
+            if seq not in self._held and any(
+                waits.left(member) for member, last in self.without.items() if last >= seq
+            ):
+                self._answered(seq)
 
     def _snapshot(self) -> r.Snapshot:
         jobs = [
@@ -338,8 +330,12 @@ class MemberCore:
 
     def _receive_publication(self, publication: Publication) -> None:
         if publication.flags & _REQUEST:  # to all responders
+            key = publication.sender, publication.first, ""
             if self._is_new(publication):
-                self._serve(publication)
+                self._serve(publication, key)
+            elif key not in self._jobs:
+                # It may never have come here, when this member did not serve yet.
+                self._refuse(publication)
             return
         interests = self._matcher.match(publication.topic)
         if not self._is_new(publication):
@@ -359,13 +355,18 @@ class MemberCore:
         if interest.got.get(sender, 0) < last or interest.taken.get(sender, 0) >= last:
             self._command(r.Took(interest.id, sender, last))
 
-    def _serve(self, publication: Publication) -> None:
+    def _refuse(self, publication: Publication) -> None:
+        self.seal()
+        message = r.encode_reply(publication.first, True, b"")
+        self._hold(r.DIRECT, _REPLY, b"", publication.sender, [message])
+
+    def _serve(self, publication: Publication, key: Key | None = None) -> None:
         interest = self.serving(publication.topic)
         if interest is None:
-            self.seal()
-            message = r.encode_reply(publication.first, True, b"")
-            self._hold(r.DIRECT, _REPLY, b"", publication.sender, [message])
+            self._refuse(publication)
         else:
+            if key is not None:
+                self._jobs[key] = interest.id
             message = publication.messages()[0]
             interest.sink.job(publication, publication.first, message, False)
 
@@ -381,9 +382,8 @@ class MemberCore:
                 waits = self._requests.get(seq)
                 if waits is not None and waits.replied(publication, failed, body):
                     self._answered(seq)
-            elif publication.flags & _DONE:
-                for seq, group in r.decode_done(message):
-                    self._known_done.add((seq, group))
+            elif publication.flags & _DONE and self._held:
+                self._known_done.update(r.decode_done(message))
 
     def _answered(self, seq: int) -> None:
         self._requests.pop(seq, None)
@@ -412,7 +412,10 @@ class MemberCore:
         for key in held.jobs:
             self._finished.discard(key)
             self._jobs.pop(key, None)
-        if self._known_done:
+        if not self._held:
+            # Not only ours: a job that two were given may be told done after its publication.
+            self._known_done.clear()
+        elif self._known_done:
             self._known_done = {
                 job for job in self._known_done if not held.first <= job[0] <= held.last
             }
@@ -436,6 +439,7 @@ class MemberCore:
                     for interest in self._matcher.match(topic):
                         interest.sink.missing(count)
             case r.Lost(publisher, seq, group):
+                self.eager = True  # there are no more jobs for us before the broker knows
                 number = self._jobs.pop((publisher, seq, group), 0)
                 owner = self._interests.get(number)
                 if owner is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from open_channel.bus.core import records as r
 from open_channel.bus.core.groups import Group, Job
 from open_channel.bus.core.interests import group_key
-from open_channel.bus.core.seat import Entry, Seat, Subscription
+from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.subjects import Matcher, matches
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class _Route(NamedTuple):
     """Who gets what is published to one topic."""
 
     seats: tuple[Seat, ...]
+    keeping: tuple[Seat, ...]
+    """Others, with subscriptions that block."""
     blocking: tuple[Subscription, ...]
     groups: tuple[Group, ...]
 
@@ -47,6 +49,8 @@ class Routing:
         """Jobs that somebody may have in hand who has not come back yet."""
         self._homeless: list[tuple[Publication, Entry]] = []
         """Requests that nobody serves, unless somebody comes back who does."""
+        self._asked: dict[tuple[bytes, int], list[Seat]] = {}
+        """Who got which request to all."""
         self._in_hand: dict[Key, tuple[Seat, int]] = {}
         self._finished: set[Key] = set()
         """What members reported whose publisher has not come back yet."""
@@ -108,6 +112,9 @@ class Routing:
             for job in back:
                 del seat.jobs[job.key]
             group.put_back(back)
+            for key, (_, number) in list(self._in_hand.items()):
+                if number == record.id and key[:2] not in kept:
+                    self._drop_report(seat, key)
         if not group.consumers and self._broker.settled:
             self._disband(group)
             self._abandon(group.take_pending())
@@ -115,6 +122,7 @@ class Routing:
             self._assign(group)
 
     def _disband(self, group: Group) -> None:
+        self._routes.clear()
         if group.key:
             self._groups.pop(group.key, None)
             self._shared.remove(group.pattern, group)
@@ -124,10 +132,14 @@ class Routing:
 
     def _abandon(self, jobs: list[Job]) -> None:
         for job in jobs:
-            if job.request:
-                self._end(job, r.End.NOBODY)
-            else:
+            if not job.request:
                 self._finish(job)
+            elif others := self._serving(r.parse(job.record).topic):
+                job.group = others[0]
+                job.group.add(job)
+                self._assign(job.group)
+            else:
+                self._end(job, r.End.NOBODY)
 
     def died(self, seat: Seat) -> None:
         """A member is dead; its subscriptions are removed already."""
@@ -147,7 +159,7 @@ class Routing:
         for job in [job for job in self._jobs.values() if job.entry.seat is seat and job.request]:
             if job.holder is None:
                 self._finish(job)
-        self.forget_reports(seat)
+        self.forget_reports(seat, dead=True)
 
     def take_back(self, seat: Seat) -> None:
         """A member is out of touch: what it has not read of its jobs goes to others."""
@@ -157,7 +169,9 @@ class Routing:
             del seat.jobs[key]
             job.group.free(job.holder)
             job.group.put_back([job])
-            self._broker.control(seat, r.Lost(*key))
+            # It gets no more jobs before it knows: a rejection that it has sent meanwhile is of
+            # this one then, and not of the same job handed to it again.
+            self._broker.control(seat, r.Lost(*key), NOTHING)
             self._assign(job.group)
 
     def refresh(self, seat: Seat) -> None:
@@ -181,6 +195,8 @@ class Routing:
         deliver = self._broker.deliver
         for seat in route.seats:
             deliver(seat, publication, entry)
+        for seat in route.keeping:
+            deliver(seat, publication, entry, keep=True)
         for subscription in route.blocking:
             self._hold(subscription, entry)
         for group in route.groups:
@@ -191,9 +207,10 @@ class Routing:
 
     def _find_route(self, topic: str) -> _Route:
         plain = self._plain.match(topic)
-        seats = dict.fromkeys(subscription.seat for subscription in plain)
         blocking = tuple(subscription for subscription in plain if subscription.record.blocks)
-        route = _Route(tuple(seats), blocking, self._shared.match(topic))
+        keeping = dict.fromkeys(subscription.seat for subscription in blocking)
+        seats = dict.fromkeys(s.seat for s in plain if s.seat not in keeping)
+        route = _Route(tuple(seats), tuple(keeping), blocking, self._shared.match(topic))
         if len(self._routes) >= _TOPICS:
             self._routes.clear()
         self._routes[topic] = route
@@ -229,14 +246,17 @@ class Routing:
         wants = [s for s in subscriptions if matches(s.record.pattern, topic)]
         if publication.flags & _REQUEST:
             if publication.flags & _EVERYONE and any(s.record.serves for s in wants):
-                self._broker.deliver(seat, publication, entry)
+                self._ask(seat, publication, entry)
             return
-        plain = [s for s in wants if not s.record.group and not s.record.serves]
+        # One that nobody has confirmed is owed nothing, and takes nothing before that.
+        plain = [
+            s for s in wants if s.record.confirmed and not s.record.group and not s.record.serves
+        ]
+        blocking = [subscription for subscription in plain if subscription.record.blocks]
         if plain:
-            self._broker.deliver(seat, publication, entry)
-        for subscription in plain:
-            if subscription.record.blocks:
-                self._hold(subscription, entry)
+            self._broker.deliver(seat, publication, entry, keep=bool(blocking))
+        for subscription in blocking:
+            self._hold(subscription, entry)
         for subscription in wants:
             group = self._group(subscription.record)
             if group is not None and group.key and group.key not in groups:
@@ -298,18 +318,33 @@ class Routing:
             job.group.drop(job)
             self._give(job, seat, reported.subscription)
             return
-        publisher = self._broker.seats.get(reported.publisher)
-        if job is not None or (publisher is not None and publisher.back and reported.group):
+        if job is not None:
             self._broker.control(seat, r.Lost(*key))
-        elif publisher is not None:
+        elif reported.publisher in self._broker.seats:
             self._in_hand[key] = seat, reported.subscription
+            self._find_home(key)
 
-    def forget_reports(self, publisher: Seat) -> None:
+    def take_reports(self, seat: Seat) -> None:
+        """All that was routed before a member came back is routed to it: what it has in hand of
+        those who have sent all again, and has not been found, is done.
+        """
+        for key in [key for key, (holder, _) in self._in_hand.items() if holder is seat]:
+            if self._broker.seats[key[0]].back:
+                del self._in_hand[key]
+                if key[2]:
+                    self._broker.control(seat, r.Lost(*key))
+
+    def _drop_report(self, seat: Seat, key: Key) -> None:
+        if self._in_hand.get(key, (None, 0))[0] is seat:
+            del self._in_hand[key]
+
+    def forget_reports(self, publisher: Seat, *, dead: bool = False) -> None:
         """A publisher has sent all again that is not done: the rest is."""
         member = publisher.member
         for key in [key for key in self._in_hand if key[0] == member]:
             del self._in_hand[key]
-        self._finished = {key for key in self._finished if key[0] != member}
+        if dead or self._broker.settled:  # else what is in the log may yet be shared out
+            self._finished = {key for key in self._finished if key[0] != member}
 
     def _assign(self, group: Group) -> None:
         self._broker.dirty.update(group.assign(self._broker.now))
@@ -341,13 +376,17 @@ class Routing:
                 key = (publication.to, seq, group)
                 if (job := self._jobs.get(key)) is not None:
                     self._finish(job)
-                elif publisher is not None and not publisher.back:
+                    continue
+                if publisher is not None and not (publisher.back and self._broker.settled):
                     self._finished.add(key)
+                if not group:
+                    self._leave_home(publication.to, seq)
 
     def reject(self, seat: Seat, key: Key) -> None:
         """A consumer gives a job back."""
         job = seat.jobs.pop(key, None)
         if job is None or job.holder is None:
+            self._drop_report(seat, key)
             return
         holder, job.holder = job.holder, None
         job.redelivered = True
@@ -361,12 +400,15 @@ class Routing:
 
     # --- requests --------------------------------------------------------------------------
 
+    def _serving(self, topic: str) -> list[Group]:
+        return [group for group in self._services.match(topic) if group.consumers]
+
     def _request(self, publication: Publication, entry: Entry) -> None:
         topic = publication.topic
-        services = [group for group in self._services.match(topic) if group.consumers]
+        services = self._serving(topic)
         if publication.flags & _EVERYONE:
             for seat in dict.fromkeys(c.seat for group in services for c in group.consumers):
-                self._broker.deliver(seat, publication, entry)
+                self._ask(seat, publication, entry)
             if self._broker.settled:
                 self._name_responders(publication, entry)
             return
@@ -383,13 +425,33 @@ class Routing:
             entry.waiting += 1
             self._homeless.append((publication, entry))
 
+    def _leave_home(self, member: bytes, seq: int) -> tuple[Publication, Entry] | None:
+        for homeless in self._homeless:
+            publication, entry = homeless
+            if (publication.sender, publication.first) == (member, seq):
+                self._homeless.remove(homeless)
+                entry.received()
+                return homeless
+        return None
+
+    def _find_home(self, key: Key) -> None:
+        """A request that nobody serves is in somebody's hands."""
+        if not key[2] and (homeless := self._leave_home(*key[:2])):
+            self._request(*homeless)
+
+    def _ask(self, seat: Seat, publication: Publication, entry: Entry) -> None:
+        """One of those who are to reply to a request to all."""
+        if not self._broker.is_full(seat):
+            self._broker.deliver(seat, publication, entry)
+            self._asked.setdefault((publication.sender, publication.first), []).append(seat)
+
     def _name_responders(self, publication: Publication, entry: Entry) -> None:
+        asked = self._asked.pop((publication.sender, publication.first), [])
         if self._broker.seats.get(entry.seat.member) is not entry.seat:
             return
-        groups = self._services.match(publication.topic)
-        members = dict.fromkeys(c.seat.member for group in groups for c in group.consumers)
+        members = [seat.member for seat in asked if self._broker.seats.get(seat.member) is seat]
         if members:
-            self._broker.control(entry.seat, r.Responders(publication.first, list(members)))
+            self._broker.control(entry.seat, r.Responders(publication.first, members))
         else:
             self._broker.control(entry.seat, r.Ended(publication.first, r.End.NOBODY))
 
@@ -404,12 +466,7 @@ class Routing:
         job = self._jobs.get((seat.member, seq, ""))
         if job is not None and job.holder is None:
             self._finish(job)
-        for homeless in self._homeless:
-            publication, entry = homeless
-            if entry.seat is seat and publication.first == seq:
-                self._homeless.remove(homeless)
-                entry.received()
-                return
+        self._leave_home(seat.member, seq)
 
     # --- all are back ----------------------------------------------------------------------
 
@@ -428,6 +485,8 @@ class Routing:
         for publication, entry in logged:
             if publication.flags & _EVERYONE:
                 self._name_responders(publication, entry)
+        seats = self._broker.seats
+        self._finished = {key for key in self._finished if not seats[key[0]].back}
         for group in [*self._groups.values(), *self._responders.values(), *touched]:
             if group.consumers:
                 self._assign(group)

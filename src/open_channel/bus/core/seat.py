@@ -58,9 +58,11 @@ class Subscription:
 class Entry:
     """A publication that its publisher has not been told is done."""
 
-    __slots__ = ("broker", "first", "jobs", "last", "seat", "told", "waiting")
+    __slots__ = ("broker", "first", "jobs", "last", "seat", "stays", "told", "waiting")
 
-    def __init__(self, broker: Completes, seat: Seat, first: int, last: int) -> None:
+    def __init__(
+        self, broker: Completes, seat: Seat, first: int, last: int, *, stays: bool = False
+    ) -> None:
         self.broker = broker
         self.seat = seat
         self.first = first
@@ -69,6 +71,9 @@ class Entry:
         """How much is to happen before it is done; one for being routed at all."""
         self.jobs = 0
         """How much of that is jobs."""
+        self.stays = stays
+        """Whether it waits for a member that is out of touch too: a reply, or jobs that are done.
+        They are few, and would be asked for, or done, again."""
         self.told = False
         """Whether its publisher knows that only jobs are left."""
 
@@ -213,14 +218,27 @@ class Seat:
             self.pump(now)
 
     def let_go(self) -> None:
-        """Wait for none of its receipts any more, but for all of them being due still."""
+        """Nobody waits for what it owes any more; it owes it still."""
         owed, self.owed = self.owed, deque()
         queue, self.queue = self.queue, deque()
-        if owed:
-            self.owed.append((*owed[-1][:2], NOTHING))
-        for _, _, due in owed:
-            due.received()
-        for record, receipt, topic, count in queue:
-            if receipt is not None:
-                receipt.received()
-            self.queue.append((record, receipt and NOTHING, topic, count))
+        for number, when, receipt in owed:
+            self.owed.append((number, when, _let_go(receipt)))
+        for record, due, topic, count in queue:
+            self.queue.append((record, due and _let_go(due), topic, count))
+
+    def forget(self) -> None:
+        """It is dead: nobody waits for it."""
+        owed, queue = self.owed, self.queue
+        self.owed, self.queue = deque(), deque()
+        for _, _, receipt in owed:
+            receipt.received()
+        for _, due, _, _ in queue:
+            if due is not None:
+                due.received()
+
+
+def _let_go(receipt: Receipt) -> Receipt:
+    if isinstance(receipt, Entry) and receipt.stays:
+        return receipt
+    receipt.received()
+    return NOTHING

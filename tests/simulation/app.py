@@ -1,0 +1,185 @@
+"""What the members' users do: they take messages, do jobs, answer requests, wait for replies."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from open_channel.bus.core.interests import UNKNOWN, Interest
+from open_channel.bus.core.records import End
+from open_channel.bus.core.subjects import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from open_channel.bus.core.records import Publication
+    from tests.simulation.process import Process
+
+Number = tuple[bytes, int]
+"""A message: its publisher, and its number."""
+
+
+class Sub:
+    """One subscription's user: see ``Sink``."""
+
+    def __init__(
+        self,
+        process: Process,
+        pattern: str,
+        *,
+        group: str = "",
+        serves: bool = False,
+        blocks: bool = False,
+        prefetch: int = 1,
+    ) -> None:
+        self.process = process
+        self.pattern = pattern
+        self.group = group
+        self.serves = serves
+        self.blocks = blocks
+        self.prefetch = prefetch
+        self.confirmed = False
+        self.ended = False
+        self.told: list[int] = []
+        """When it was told that something is missing, in steps."""
+        self.came: dict[bytes, list[tuple[int, int]]] = {}
+        """{publisher: (the first of some messages that came together, when)}."""
+        self.high: dict[bytes, int] = {}
+        self.got: set[Number] = set()
+        self.untaken: deque[Number] = deque()
+        """Of a blocking one."""
+        self.hands: dict[Number, bool] = {}
+        """Jobs and requests in hand; whether it came a second time."""
+        self.interest: Interest = process.core.subscribe(self._make)
+        self.name = f"{process.name}.s{self.interest.id}"
+
+    def _make(self, number: int) -> Interest:
+        return Interest(
+            number,
+            self.pattern,
+            self,
+            group=self.group,
+            serves=self.serves,
+            blocks=self.blocks,
+            prefetch=self.prefetch,
+        )
+
+    @property
+    def plain(self) -> bool:
+        return not self.group and not self.serves
+
+    @property
+    def active(self) -> bool:
+        """Whether it can rely on what is published now."""
+        return self.confirmed and not self.ended and self.process.alive
+
+    def knows(self, publisher: bytes, seq: int, since: int) -> bool:
+        """Whether it was told that something is missing, since ``since`` and before the next."""
+        later = [when for first, when in self.came.get(publisher, []) if first > seq]
+        return any(since <= when and (not later or when <= later[0]) for when in self.told)
+
+    def wants(self, topic: str) -> bool:
+        return matches(self.pattern, topic)
+
+    def end(self) -> None:
+        """Leave; what a responder works on it answers still."""
+        kept = list(self.hands) if self.serves else []
+        self.process.core.unsubscribe(self.interest, kept)
+        self.ended = True
+        if not self.serves:
+            for number in self.hands:
+                self.process.world.checks.job_dropped(self, number)
+            self.hands.clear()
+        self.untaken.clear()
+
+    def take(self) -> None:
+        """Take one of the messages that wait."""
+        publisher, last = self.untaken.popleft()
+        self.process.core.took(self.interest, publisher, last)
+
+    def finish(self, number: Number, *, done: bool) -> None:
+        """A job is done, or given back."""
+        del self.hands[number]
+        core = self.process.core
+        if done:
+            if core.done(self.interest, *number):
+                self.process.world.checks.job_done(self, number)
+        else:
+            self.process.world.checks.job_dropped(self, number)
+            core.reject(self.interest, *number)
+
+    def answer(self, number: Number) -> None:
+        del self.hands[number]
+        self.process.core.reply(*number, False, b"", 0)
+        self.process.world.checks.job_done(self, number)
+
+    # --- what the core tells ---------------------------------------------------------------
+
+    def live(self) -> None:
+        self.confirmed = True
+        self.process.world.checks.live(self)
+
+    def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
+        assert self.plain
+        assert len(messages) == publication.total
+        self.process.world.checks.delivered(self, publication)
+        if self.blocks:
+            self.untaken.append((publication.sender, publication.last))
+
+    def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
+        number = publication.sender, seq
+        self.process.world.checks.job_begun(self, number, publication.topic)
+        self.hands[number] = redelivered
+
+    def missing(self, count: int) -> None:
+        assert count > 0 or count == UNKNOWN
+        self.process.world.note(f"{self.name} is told that {count} are missing")
+        self.told.append(self.process.world.steps)
+
+    def lost(self, publisher: bytes, seq: int) -> None:
+        self.process.world.note(f"{self.name} is told that it lost a job")
+        if not self.serves and self.hands.pop((publisher, seq), None) is not None:
+            self.process.world.checks.job_lost(self, (publisher, seq))
+
+
+class Waiting:
+    """Who waits for the reply to a request: see ``Awaiting``; a mirror of ``bus.requests``."""
+
+    def __init__(self, process: Process, topic: str, to: bytes, *, everyone: bool) -> None:
+        self.process = process
+        self.topic = topic
+        self.to = to
+        self.everyone = everyone
+        self.replies: set[bytes] = set()
+        self.over = ""
+        """How it ended."""
+        self.number = 0
+        self._missing: set[bytes] | None = None
+
+    def _finish(self, how: str) -> bool:
+        self.over = how
+        self.process.world.checks.answered(self)
+        return True
+
+    def replied(self, publication: Publication, failed: bool, body: bytes) -> bool:
+        self.replies.add(publication.sender)
+        if self._missing is not None:
+            self._missing.discard(publication.sender)
+        if self.everyone and (self._missing is None or self._missing):
+            return False
+        return self._finish("refused" if failed else "replied")
+
+    def ended(self, why: End) -> None:
+        self._finish(why.name)
+
+    def responders(self, members: Sequence[bytes]) -> bool:
+        self._missing = set(members) - self.replies
+        return not self._missing and self._finish("replied")
+
+    def left(self, member: bytes) -> bool:
+        if member == self.to and any(member):
+            return self._finish("DIED")
+        if self._missing is not None and member in self._missing:
+            self._missing.discard(member)
+            return not self._missing and self._finish("DIED")
+        return False

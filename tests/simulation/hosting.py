@@ -1,0 +1,321 @@
+"""One hosting: the broker and a session for each member, joined as ``io.host`` and ``bus.host`` do.
+
+What differs from there: no event loop. The schedule says when something is read, when a timer
+fires, and when the host looks who is alive.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from open_channel.bus.core.broker import Bounds, Broker
+from open_channel.protocol.control import Hello, Welcome
+from open_channel.protocol.frames import Kind
+from open_channel.protocol.session import Session
+from open_channel.protocol.states import SessionState
+from tests.simulation.sockets import GOODBYE, Connection, frame, frames
+
+if TYPE_CHECKING:
+    from open_channel.protocol.frames import Frame
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
+
+_STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
+_TRUST = 0.5  # seconds for which a fence check is trusted before something is read
+_CHUNK = 256 * 1024
+
+
+class Guest:
+    """A member's session at its host: see ``io.guest``."""
+
+    def __init__(self, hosting: Hosting, hello: Hello) -> None:
+        self.member = hello.member
+        self.counter = 0
+        self.session = Session(hosting.world.limits, hosts=False)
+        self.session.outbox.agree(hello.window, hello.max_message)
+        self.session.patience = hosting.world.settings.patience
+        self.connection: Connection | None = None
+        self.deaf = False
+
+
+class Hosting:
+    """The broker's host, from its election until it hands over, steps down or dies."""
+
+    def __init__(self, world: World, process: Process, number: int, epoch: int) -> None:
+        self.world = world
+        self.process = process
+        self.number = number
+        self.epoch = epoch
+        self.hosting = True
+        self.name = f"host {process.name} ({number})"
+        self.guests: dict[bytes, Guest] = {}
+        self._fenced = world.now
+        limits = world.limits
+        grace = max(limits.grace, 2 * limits.timeout)
+        self.broker = Broker(
+            [member.info for member in world.processes if member.present],
+            Bounds(grace=grace, lag=limits.lag, queue=limits.queue),
+            world.now,
+            merges=epoch == 1,
+            dead=[member.id for member in world.processes if not member.present],
+        )
+
+    # --- the fence -------------------------------------------------------------------------
+
+    def fence(self) -> bool:
+        if not self.hosting:
+            return False
+        if self.world.now - self._fenced < _TRUST:
+            return True
+        return self.fence_now()
+
+    def fence_now(self) -> bool:
+        if self.hosting and self.world.holder is self:
+            self.world.checks.fence_passed(self)
+            self._fenced = self.world.now
+            return True
+        self.step_down()
+        return False
+
+    def step_down(self) -> None:
+        if not self.hosting:
+            return
+        self.world.note(f"{self.name} steps down")
+        self._release()
+        for guest in list(self.guests.values()):
+            self._stop(guest)
+            if guest.connection is not None:
+                guest.connection.close_host()
+            self._over(guest)
+        self._drop_arrivals()
+
+    def hand_over(self) -> None:
+        """Leave in order; nobody else's process can run in between, but nothing needs that."""
+        if not self.hosting:
+            return
+        guests = list(self.guests.values())
+        for guest in guests:
+            self._stop(guest)
+        self.flush()
+        if not self.hosting:
+            return
+        for guest in guests:
+            if self.fence():
+                self._write(guest)
+        self.world.note(f"{self.name} hands over")
+        self._release()
+        for guest in guests:
+            if guest.connection is not None:
+                guest.connection.down.write(GOODBYE)
+                guest.connection.close_host(at_once=False)
+            self._over(guest)
+        self._drop_arrivals()
+
+    def close(self) -> None:
+        """The process ends: what was not written will not be."""
+        for connection in self.world.connections_to(self):
+            connection.close_host()
+
+    def _release(self) -> None:
+        self.hosting = False
+        if self.world.holder is self:
+            self.world.holder = None
+
+    def _drop_arrivals(self) -> None:
+        for connection in self.world.connections_to(self):
+            if connection.guest is None:
+                connection.close_host()
+
+    # --- sessions --------------------------------------------------------------------------
+
+    def _stop(self, guest: Guest) -> None:
+        guest.deaf = True
+        guest.session.inbox.stop()
+
+    def _gone(self, guest: Guest) -> None:
+        """The member has left or is dead."""
+        guest.session.inbox.ended = True
+        if guest.connection is not None:
+            guest.connection.close_host(at_once=False)
+        self._over(guest)
+
+    def _over(self, guest: Guest) -> None:
+        if self.guests.get(guest.member) is guest:
+            del self.guests[guest.member]
+        guest.connection = None
+        guest.session.close()
+        self._take_in(guest)
+        self.broker.acknowledged(guest.member, self.world.now)
+        if not self.hosting:
+            return
+        seat = self.broker.seats.get(guest.member)
+        # A session that was never begun, since its welcome was lost, says nothing of its member.
+        begun = seat is not None and seat.outbox is guest.session.outbox
+        if begun or not self.world.is_present(guest.member):
+            self.broker.left(guest.member, self.world.now)
+            self.flush()
+
+    def _lost(self, guest: Guest) -> None:
+        if guest.connection is not None:
+            guest.connection.close_host()
+            guest.connection = None
+            guest.session.lost()
+
+    def _admit(self, connection: Connection, hello: Hello) -> bool:
+        if not self.fence_now():
+            connection.close_host()
+            return False
+        guest = self.guests.get(hello.member)
+        if guest is not None and hello.counter <= guest.counter:
+            connection.close_host()
+            return False
+        resumed = guest is not None and hello.hosting == self.number
+        if guest is None or not resumed:
+            if guest is not None:
+                self._gone(guest)
+            guest = self.guests[hello.member] = Guest(self, hello)
+        guest.counter = hello.counter
+        self._lost(guest)
+        guest.session.welcomed(self.number, hello.received, resumed=resumed)
+        guest.connection = connection
+        connection.guest = guest
+        how = "resumes" if resumed else "opens"
+        self.world.note(f"{self.name}: {connection.member.name} {how} its session")
+        connection.down.write(
+            Welcome(
+                hosting=self.number,
+                epoch=self.epoch,
+                member=self.process.id,
+                pid=0,
+                resumed=resumed,
+                received=guest.session.inbox.received,
+                window=self.world.limits.window,
+                max_message=self.world.limits.max_message,
+            )
+        )
+        if self.fence():
+            self._write(guest)
+        if resumed:
+            self.broker.acknowledged(guest.member, self.world.now)
+        return True
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def read(self, connection: Connection, count: int) -> None:
+        """Some frames of a connection are read, or its end."""
+        items = connection.up.take(count)
+        if not items:
+            guest = connection.guest
+            connection.close_host()
+            if guest is not None and guest.connection is connection:
+                self._lost(guest)
+                self.look(guest)
+            return
+        if connection.guest is None:
+            hello = items.pop(0)
+            assert isinstance(hello, Hello)
+            if not self._admit(connection, hello):
+                return
+        guest = connection.guest
+        if items and guest is not None:
+            self._receive(guest, [frame(item) for item in items if isinstance(item, bytes)])
+
+    def _receive(self, guest: Guest, items: list[Frame]) -> None:
+        """See ``SessionIO.frames_received()``."""
+        if not self.fence():
+            return
+        inbox, outbox = guest.session.inbox, guest.session.outbox
+        arrived = acknowledged = left = False
+        for item in items:
+            if item.kind in _STREAM:
+                if not guest.deaf:
+                    inbox.receive(item)
+                    arrived = True
+            elif item.kind == Kind.GOODBYE:
+                left = True
+            if outbox.acknowledge(item.ack):
+                acknowledged = True
+        if acknowledged:
+            self.broker.acknowledged(guest.member, self.world.now)
+        if arrived:
+            self._take_in(guest)
+        if arrived or acknowledged:
+            self.flush()
+        self._write(guest)
+        if left:
+            self.world.note(f"{self.name}: {self.world.name_of(guest.member)} says goodbye")
+            self._gone(guest)
+
+    def _take_in(self, guest: Guest) -> None:
+        messages, session = guest.session.inbox.messages, guest.session
+        while messages:
+            record = messages.popleft()
+            self.world.heard(self, guest.member, record)
+            self.broker.received(guest.member, session.outbox, record, self.world.now)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """See ``BrokerService.flush()``."""
+        seats = self.broker.flush()
+        if not seats or not self.fence_now():
+            return
+        for seat in seats:
+            guest = self.guests.get(seat.member)
+            if guest is not None and self.fence():
+                self._write(guest)
+
+    def writable(self, connection: Connection) -> None:
+        """There is room in the kernel again."""
+        connection.down.pump()
+        guest = connection.guest
+        if guest is not None and guest.connection is connection and self.fence():
+            self._write(guest)
+
+    def _write(self, guest: Guest) -> None:
+        connection = guest.connection
+        if connection is None:
+            return
+        while not connection.down.paused and (parts := guest.session.transmit(_CHUNK)):
+            connection.down.write(*frames(parts))
+            if not guest.session.outbox.sendable:
+                return
+
+    @property
+    def missing(self) -> list[bytes]:
+        """Whose connection the host waits for."""
+        parked = [guest.member for guest in self.guests.values() if guest.connection is None]
+        return self._unheard() + parked
+
+    # --- timers ----------------------------------------------------------------------------
+
+    @property
+    def due(self) -> bool:
+        deadline = self.broker.deadline
+        return deadline is not None and deadline <= self.world.now
+
+    def tick(self) -> None:
+        """See ``BrokerService._tick()``."""
+        if self.hosting:
+            self.broker.tick(self.world.now)
+            self.flush()
+
+    def look(self, only: Guest | None = None) -> None:
+        """Who of those without a connection is dead?"""
+        for guest in [only] if only is not None else list(self.guests.values()):
+            if guest.connection is None and guest.session.state is not SessionState.CLOSED:
+                if not self.fence_now():
+                    return
+                if not self.world.is_present(guest.member):
+                    self._gone(guest)
+        if only is not None or not self.hosting:
+            return
+        for member in self._unheard():
+            if not self.world.is_present(member):
+                self.broker.left(member, self.world.now)
+                self.flush()
+
+    def _unheard(self) -> list[bytes]:
+        """Who has not come back: no session, whose end would tell."""
+        seats = self.broker.seats.values()
+        return [s.member for s in seats if s.outbox is None and s.member not in self.guests]

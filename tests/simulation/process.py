@@ -1,0 +1,292 @@
+"""One process with one member: its link to the host and its core, joined as ``bus.client`` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from open_channel.bus.core.member import MemberCore
+from open_channel.bus.core.records import NOBODY, Flag, MemberInfo
+from open_channel.protocol.control import Hello, Welcome
+from open_channel.protocol.frames import Kind
+from open_channel.protocol.session import Session
+from tests.simulation.app import Sub, Waiting
+from tests.simulation.sockets import GOODBYE, Connection, frame, frames
+
+if TYPE_CHECKING:
+    from open_channel.protocol.frames import Frame
+    from tests.simulation.hosting import Hosting
+    from tests.simulation.world import World
+
+_DELAY = 0.02
+_CHUNK = 256 * 1024
+_STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
+
+
+class Process:
+    """A process; ``world`` says when it runs."""
+
+    def __init__(self, world: World, index: int) -> None:
+        self.world = world
+        self.index = index
+        self.name = f"m{index}"
+        self.id = (index + 1).to_bytes(16, "big")
+        self.info = MemberInfo(self.id, index, {})
+        self.alive = True
+        """Whether it was neither killed nor has left."""
+        self.present = True
+        """Whether the lock on its presence file is held: a little longer than it lives."""
+        self.paused_at: float | None = None
+        self.woke_at = 0.0
+        self.leaving = False
+        self.loose = False
+        """Whether a host has found it out of touch, and nothing says that it is in touch again."""
+        self.was_loose = False
+        self.session = Session(world.limits, hosts=False, carries=False)
+        self.core = MemberCore(self.info, self.session.outbox, self)
+        self.connection: Connection | None = None
+        self.connections: list[Connection] = []
+        """All of them that the host's side may still read."""
+        self.hosting: Hosting | None = None
+        self.counter = 0
+        self.suspect = 0
+        """The hosting that it found to be hung."""
+        self.scheduled = False
+        self.due = 0
+        """How much is to be acknowledged to the host as soon as it can be written."""
+        self.debts_due: float | None = None
+        self.subs: list[Sub] = []
+        self.requests: list[Waiting] = []
+        self.unacked: list[int] = []
+
+    @property
+    def runs(self) -> bool:
+        return self.alive and self.paused_at is None
+
+    @property
+    def awake(self) -> bool:
+        """Whether what it hosts runs; it may be about to leave."""
+        return self.paused_at is None and (self.alive or (self.leaving and self.present))
+
+    @property
+    def hosts(self) -> bool:
+        return self.hosting is not None and self.hosting.hosting
+
+    # --- what its user does ----------------------------------------------------------------
+
+    def publish(self, topic: str, count: int) -> None:
+        for _ in range(count):
+            self.core.publish(self.world.topic(topic), b"", 0)
+            self.unacked.append(self.core.last)
+            self.world.checks.published(self, self.core.last, topic)
+        self.scheduled = True
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str = "",
+        serves: bool = False,
+        blocks: bool = False,
+        prefetch: int = 1,
+    ) -> Sub:
+        sub = Sub(self, pattern, group=group, serves=serves, blocks=blocks, prefetch=prefetch)
+        self.subs.append(sub)
+        self.scheduled = True
+        return sub
+
+    def request(self, topic: str, to: bytes = NOBODY, *, everyone: bool = False) -> Waiting:
+        waiting = Waiting(self, topic, to, everyone=everyone)
+        flags = int(Flag.EVERYONE) if everyone else 0
+        waiting.number = self.core.request(self.world.topic(topic), to, b"", flags, waiting)
+        self.requests.append(waiting)
+        self.world.checks.requested(waiting)
+        self.scheduled = True
+        return waiting
+
+    def cancel(self, waiting: Waiting) -> None:
+        if not waiting.over:
+            waiting.over = "cancelled"
+        self.core.cancel(waiting.number)
+        self.requests.remove(waiting)
+        self.scheduled = True
+
+    def flush(self) -> None:
+        """See ``BusClient._flush()``."""
+        self.scheduled = False
+        self.core.flush()
+        self._write()
+
+    def settle_debts(self) -> None:
+        self.debts_due = None
+        self.session.patience = 0
+        self.flush()
+
+    def say_goodbye(self) -> None:
+        """The first half of ``BusClient.close()``: what was published has arrived, or not."""
+        self.flush()
+        self.leaving = True
+        if self.connection is not None:
+            if self.connection.welcomed:
+                self.connection.up.write(GOODBYE)
+                self.connection.close_member(at_once=False)
+            else:
+                self.connection.close_member()
+            self.connection = None
+        self.session.close()
+        self.scheduled = False
+        self.debts_due = None
+        self.alive = False
+
+    def crash(self) -> None:
+        """It is killed. Its locks go a little later than its sockets."""
+        self.alive = self.leaving = False
+        self.paused_at = None
+        self.world.checks.loosen(self)
+        for connection in self.connections:
+            connection.close_member()
+
+    def depart(self) -> None:
+        """The second half: the host hands over, the lock on the presence file goes."""
+        if self.hosting is not None:
+            self.hosting.hand_over()
+            self.hosting.close()
+        for connection in self.connections:
+            connection.close_member()
+        self.present = False
+
+    # --- the link --------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """One round of ``Link._advance()``."""
+        holder = self.world.holder
+        if holder is None:
+            self.world.elect(self)
+        elif self.suspect == holder.number and not self.hosts:
+            self.world.note(f"{self.name} deposes {holder.name}")
+            self.world.elect(self)
+        else:
+            self._dial(holder)
+
+    def _dial(self, holder: Hosting) -> None:
+        self.counter += 1
+        connection = self.connection = Connection(self, holder, self.world.room)
+        self.connections.append(connection)
+        limits = self.world.limits
+        connection.up.write(
+            Hello(
+                service="b",
+                member=self.id,
+                counter=self.counter,
+                hosting=self.session.hosting,
+                received=self.session.inbox.received,
+                window=limits.window,
+                max_message=limits.max_message,
+            )
+        )
+
+    def drop(self) -> None:
+        """The connection is gone, or given up."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close_member()
+            if connection.welcomed:
+                self.session.lost()
+
+    def watch(self) -> None:
+        """The watchdog: see ``Link._check()``."""
+        connection = self.connection
+        assert connection is not None
+        if self.world.holder is connection.hosting:
+            self.suspect = connection.hosting.number
+        self.drop()
+
+    def read(self, count: int) -> None:
+        """Some frames are read, or the end."""
+        connection = self.connection
+        assert connection is not None
+        items = connection.down.take(count)
+        if not items:
+            self.drop()
+            return
+        if not connection.welcomed:
+            welcome = items.pop(0)
+            assert isinstance(welcome, Welcome)
+            self._welcome(connection, welcome)
+        if items:
+            self._receive([frame(item) for item in items if isinstance(item, bytes)])
+
+    def _welcome(self, connection: Connection, welcome: Welcome) -> None:
+        session = self.session
+        session.outbox.agree(welcome.window, welcome.max_message)
+        session.welcomed(welcome.hosting, welcome.received, resumed=welcome.resumed)
+        connection.welcomed = True
+        self.suspect = 0
+        if welcome.resumed:
+            session.patience = 0  # the last acknowledgement may have been lost
+        else:
+            self.due = 0
+            self.core.opened()
+        self._write()
+
+    def _receive(self, items: list[Frame]) -> None:
+        """See ``SessionIO.frames_received()``."""
+        inbox, outbox = self.session.inbox, self.session.outbox
+        arrived = acknowledged = left = False
+        for item in items:
+            if item.kind in _STREAM:
+                inbox.receive(item)
+                arrived = True
+            elif item.kind == Kind.GOODBYE:
+                left = True
+            if outbox.acknowledge(item.ack):
+                acknowledged = True
+        if arrived:
+            messages = inbox.messages
+            while messages:
+                record = messages.popleft()
+                self.world.told(self, record)
+                self.core.receive(record)
+        if arrived or acknowledged:
+            self._told()
+        self._write()
+        if left:
+            self.drop()
+
+    def _told(self) -> None:
+        """See ``BusClient.told()``."""
+        self.scheduled = False
+        core = self.core
+        core.flush()
+        inbox = self.session.inbox
+        if core.eager:
+            core.eager = False
+            self.due = inbox.consumed()
+        self.session.patience = 0 if inbox.acked < self.due else self.world.settings.patience
+        if core.owes and self.debts_due is None:
+            self.debts_due = self.world.now + _DELAY
+        core.owes = False
+
+    def writable(self) -> None:
+        assert self.connection is not None
+        self.connection.up.pump()
+        self._write()
+
+    def _write(self) -> None:
+        connection = self.connection
+        if connection is None or not connection.welcomed:
+            return
+        while not connection.up.paused and (parts := self.session.transmit(_CHUNK)):
+            connection.up.write(*frames(parts))
+            if not self.session.outbox.sendable:
+                return
+
+    # --- what the core tells: see ``MemberUser`` --------------------------------------------
+
+    def joined(self, member: MemberInfo) -> None:
+        """Nothing depends on it."""
+
+    def left(self, member: MemberInfo) -> None:
+        self.world.checks.left(self, member.id)
+
+    def has_room(self) -> None:
+        self.world.checks.acknowledged(self)

@@ -1,0 +1,136 @@
+"""Connections as the kernel keeps them: two queues, each with what was written and not read yet.
+
+What is in the kernel's queue stays readable after its writer's death. What did not fit waits in
+the writer's process, and is gone with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from open_channel.protocol.control import Hello, Welcome
+from open_channel.protocol.frames import HEADER, Frame, Kind, encode
+
+if TYPE_CHECKING:
+    from tests.simulation.hosting import Guest, Hosting
+    from tests.simulation.process import Process
+
+Item = Hello | Welcome | bytes
+"""A frame; the handshake's are not encoded."""
+
+GOODBYE = encode(Kind.GOODBYE)
+
+
+def frame(data: bytes) -> Frame:
+    """The frame that some bytes are."""
+    length, kind, flags, number, ack = HEADER.unpack_from(data)
+    assert len(data) == HEADER.size + length
+    return Frame(kind, flags, number, ack, memoryview(data)[HEADER.size :])
+
+
+def frames(parts: list[bytes]) -> Iterator[bytes]:
+    """What ``Session.transmit()`` gives, frame by frame."""
+    data = b"".join(parts)
+    while data:
+        size = HEADER.size + HEADER.unpack_from(data)[0]
+        yield data[:size]
+        data = data[size:]
+
+
+class Pipe:
+    """One direction of a connection."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.kernel: deque[Item] = deque()
+        self.buffer: deque[Item] = deque()
+        """In the writer's process."""
+        self.closed = False
+        """Nothing follows what is in the kernel."""
+        self.broken = False
+        """Nobody reads any more."""
+        self._closing = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether the writer should wait."""
+        return bool(self.buffer)
+
+    @property
+    def movable(self) -> bool:
+        return bool(self.buffer) and (self.broken or len(self.kernel) < self.room)
+
+    def write(self, *items: Item) -> None:
+        if not self.closed and not self._closing:
+            self.buffer.extend(items)
+            self.pump()
+
+    def pump(self) -> None:
+        """What fits goes to the kernel."""
+        if self.broken:
+            self.buffer.clear()
+        while self.buffer and len(self.kernel) < self.room:
+            self.kernel.append(self.buffer.popleft())
+        if self._closing and not self.buffer:
+            self.closed = True
+
+    def close(self) -> None:
+        """Nothing more is written; what was is sent first."""
+        self._closing = True
+        self.pump()
+
+    def abort(self) -> None:
+        """The same at once: the writer is dead, or does not care."""
+        self.buffer.clear()
+        self.closed = True
+
+    def stop_reading(self) -> None:
+        self.broken = True
+        self.kernel.clear()
+        self.pump()
+
+    @property
+    def readable(self) -> bool:
+        return not self.broken and (bool(self.kernel) or self.closed)
+
+    def take(self, count: int) -> list[Item]:
+        return [self.kernel.popleft() for _ in range(min(count, len(self.kernel)))]
+
+
+class Connection:
+    """Between a member and a hosting; closed by either side or both."""
+
+    def __init__(self, member: Process, hosting: Hosting, room: int) -> None:
+        self.member = member
+        self.hosting = hosting
+        self.up = Pipe(room)
+        self.down = Pipe(room)
+        self.guest: Guest | None = None
+        """Once the host has taken the hello."""
+        self.welcomed = False
+        """Once the member has read the answer."""
+
+    def close_member(self, *, at_once: bool = True) -> None:
+        """The member's end."""
+        if at_once:
+            self.up.abort()
+        else:
+            self.up.close()
+        self.down.stop_reading()
+
+    def close_host(self, *, at_once: bool = True) -> None:
+        """The host's end."""
+        if at_once:
+            self.down.abort()
+        else:
+            self.down.close()
+        self.up.stop_reading()
+
+    def cut(self, up: int, down: int) -> None:
+        """It breaks: of what was on its way, so many frames arrive still."""
+        for pipe, kept in ((self.up, up), (self.down, down)):
+            pipe.abort()
+            while len(pipe.kernel) > kept:
+                pipe.kernel.pop()
