@@ -29,7 +29,7 @@ from tests.processes import Processes, processes
 
 __all__ = ["processes"]
 
-SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "10"))
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 1 << 32)
 LIMITS = {"heartbeat": 0.1, "timeout": 0.3, "lag": 1.5, "grace": 4.0}
 LONG = 2.0  # seconds; longer than the lag

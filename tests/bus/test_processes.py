@@ -113,7 +113,7 @@ def test_consumers_and_hosts_are_killed(world: World):
         worker.do("work", pattern="jobs", group="g", takes=0.002 * number, prefetch=1 + 3 * number)
         worker.expect("works")
     for publisher in publishers:
-        publisher.do("publish", topic="jobs", pause=0.003, burst=2)
+        publisher.do("publish", topic="jobs", pause=0.01, burst=2)
     for worker in workers[:3]:
         worker.does(20, "did")
         host = world.host()

@@ -126,12 +126,12 @@ def test_a_blocked_event_loop_still_hosts(world: World, uvloop: bool):
     host.do("subscribe", pattern="news")
     host.expect("subscribed")
     subscribers[0].does(1, "got")
-    host.do("block", seconds=1.5)
+    host.do("block", seconds=1.0)
     begin = host.expect("blocking")["at"]
     end = host.expect("blocked")["at"]
     sent = [publisher.finish() for publisher in publishers]
     pause = longest_pause(subscribers, begin, end, "news")
-    print(f"\na host's loop blocked for 1.5 s, uvloop {uvloop}: {pause * 1e3:.0f} ms of pause")
+    print(f"\na host's loop blocked for 1 s, uvloop {uvloop}: {pause * 1e3:.0f} ms of pause")
     assert world.host() is host
     assert host.ask()["epoch"] == 1
     assert pause < 0.5
@@ -144,7 +144,7 @@ def test_a_host_that_holds_the_interpreter_is_replaced(world: World):
     (host,) = world.open("host", limits=QUICK)
     world.open("other", limits=QUICK)
     subscribers, publishers = stream(world, False, hosts=False, limits=QUICK)
-    host.do("hold", seconds=2.0)
+    host.do("hold", seconds=1.3)
     host.expect("blocking")
     taken_over(subscribers + publishers, host)
     host.expect("blocked")

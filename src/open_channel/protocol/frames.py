@@ -129,8 +129,8 @@ class Decoder:
     def received(self, count: int) -> list[Frame]:
         """Say that ``count`` bytes were read into the room; return the complete frames.
 
-        A handshake frame is the last that is returned: ``limit`` may be another after it. Ask again,
-        with a count of 0, for what is behind it.
+        A handshake frame is the last that is returned: ``limit`` may be another after it. Ask
+        again, with a count of 0, for what is behind it.
 
         Raises RemoteProtocolError when the bytes cannot be a frame. Nothing that follows on this
         connection means anything then: close it.

@@ -14,7 +14,7 @@ from open_channel.bus.core import records as r
 from open_channel.bus.core.held import Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
 from open_channel.bus.core.records import Flag, MemberInfo, Publication
-from open_channel.bus.core.subjects import Matcher
+from open_channel.bus.core.subjects import Matcher, matches
 from open_channel.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -214,8 +214,6 @@ class MemberCore:
 
     def serving(self, topic: str) -> Interest | None:
         """A responder of this member for a topic."""
-        from open_channel.bus.core.subjects import matches
-
         for interest in self._interests.values():
             if interest.serves and matches(interest.pattern, topic):
                 return interest
@@ -281,10 +279,7 @@ class MemberCore:
                 self._answered(seq)
 
     def _snapshot(self) -> r.Snapshot:
-        jobs = [
-            r.Job(publisher, seq, group, owner)
-            for (publisher, seq, group), owner in self._jobs.items()
-        ]
+        jobs = [r.Job(*key, owner) for key, owner in self._jobs.items()]
         return r.Snapshot(
             self.info,
             [interest.record() for interest in self._interests.values()],
