@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from open_channel.io.inspect import list_channels
-from tests.docs.snippets import Snippet
+from tests.docs.snippets import ROOT, Snippet
 from tests.processes import DEADLINE, Process, Processes, wait_for
 
 __all__ = ["MODES", "WebServer", "check_count", "host_pid", "run_program", "start"]
@@ -123,6 +123,41 @@ def takeover(snippet: Snippet, directory: Path, processes: Processes) -> None:
         assert host.popen.wait(DEADLINE) == -number
         assert other.errors() == ""
         host = other
+
+
+def bus_takeover(snippet: Snippet, directory: Path, processes: Processes) -> None:
+    """Three processes hear each other; the host is ended, first by Ctrl-C, and then it is killed.
+
+    Who lives hears the others' numbers one after another, and each once.
+    """
+    path = snippet.save(directory)
+    members = [_start_in_terminal(processes, directory, path.name) for _ in range(3)]
+    for number in (signal.SIGINT, signal.SIGKILL):
+        _all_hear_all(members)
+        (host,) = [member for member in members if member.pid == host_pid()]
+        members.remove(host)
+        host.signal(number)
+        assert host.popen.wait(DEADLINE) == -number
+        wait_for(lambda: host_pid() in {member.pid for member in members}, "another hosts")
+        _all_hear_all(members)
+
+
+def _all_hear_all(members: list[Process]) -> None:
+    """Each hears each from now on, and each one's numbers without a gap."""
+    before = {member.pid: len(member.lines) for member in members}
+    for member in members:
+        for other in members:
+            heard = f"news.{other.pid} number "
+
+            def numbers(begin: int, member: Process = member, heard: str = heard) -> list[int]:
+                lines = [line for line in member.lines[begin:] if line.startswith(heard)]
+                return [int(line.removeprefix(heard)) for line in lines]
+
+            what = f"pid {member.pid} hears pid {other.pid}"
+            wait_for(lambda: numbers(before[member.pid]), what)  # noqa: B023
+            got = numbers(0)
+            assert got == list(range(got[0], got[0] + len(got))), what
+        assert member.errors() == ""
 
 
 def _start_in_terminal(processes: Processes, directory: Path, *arguments: object) -> Process:
@@ -236,11 +271,18 @@ def uvicorn(snippet: Snippet, directory: Path, processes: Processes) -> None:
     )
 
 
+def example(snippet: Snippet, directory: Path, processes: Processes) -> None:
+    """A file of ``examples/``, word for word; ``test_examples`` runs it."""
+    assert snippet.code == (ROOT / "examples" / snippet.name).read_text(encoding="utf-8")
+
+
 MODES: dict[str, Mode] = {
     "program": program,
+    "example": example,
     "file": file,
     "fragment": fragment,
     "takeover": takeover,
+    "bus takeover": bus_takeover,
     "gunicorn": gunicorn,
     "gunicorn with and without --preload": gunicorn_both,
     "uvicorn": uvicorn,

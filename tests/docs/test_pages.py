@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import inspect
 import re
+import typing
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from typer.main import get_command
 import open_channel
 import open_channel.sync
 from open_channel import Limits, errors
+from open_channel.bus.core import records
 from open_channel.cli.app import app
 from open_channel.protocol import states
 from open_channel.protocol.control import _HELLO, _REFUSAL, _WELCOME, REFUSED_FOR
@@ -167,6 +169,34 @@ def test_the_reasons_of_a_refusal_are_as_the_code_has_them():
         r"(\d) (\w+)", section(text_of("protocol.md"), "**REFUSAL**").split("ours")[0]
     )
     assert [(str(code), name) for code, name in enumerate(REFUSED_FOR)] == said
+
+
+def test_the_records_of_the_bus_are_as_the_code_has_them():
+    text = text_of("bus-protocol.md")
+    kinds = {cells[1]: int(cells[0]) for cells in rows(text, 4) if cells[0].isdigit()}
+    controls = {kind.__struct_config__.tag: kind for kind in typing.get_args(records.Control)}
+    tagged = {int(cells[0]): cells for cells in rows(section(text, "**Control records:**"), 4)[2:]}
+    assert {tag: cells[1] for tag, cells in tagged.items()} == {
+        tag: kind.__name__ for tag, kind in controls.items()
+    }
+    for tag, (_, name, _, said) in tagged.items():
+        for field in controls[tag].__struct_fields__:
+            assert re.search(rf"\b{field}\b", said), f"{name}.{field}"
+    assert (
+        kinds.items()
+        >= {
+            name: getattr(records, name) for name in ("PUBLISH", "DIRECT", "JOB", "ACK", "CONTROL")
+        }.items()
+    )
+    flags = dict(re.findall(r"^\| (\d+) ([A-Z]+) \|", text, re.MULTILINE))
+    assert {int(value): name for value, name in flags.items()} == {
+        flag.value: flag.name for flag in records.Flag
+    }
+    sizes = rows(section(text, "**A publication** is"), 3)[2:10]
+    assert sum(int(size) for size, *_ in sizes if size.isdigit()) == records.HEADER.size
+    ends = re.search(r"why: 1 (.+), 2 (.+), 3 (.+) \|", text)
+    assert ends is not None
+    assert len(ends.groups()) == len(records.End)
 
 
 # --- the house ------------------------------------------------------------------------------------

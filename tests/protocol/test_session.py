@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from open_channel.errors import LocalProtocolError, RemoteProtocolError
-from open_channel.protocol.frames import HEADER, Kind
+from open_channel.protocol.frames import HEADER, Decoder, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import SendState, SessionState
@@ -478,3 +478,22 @@ def test_a_closed_session_sends_nothing_and_keeps_what_arrived(pair):
     assert pair.member.session.state is SessionState.CLOSED
     assert pair.member.session.outbox.empty
     assert pair.member.take_all() == [b"a"]
+
+
+def test_a_receipt_lost_with_its_connection_is_repeated_with_no_patience():
+    limits = Limits()
+    ours, theirs = Session(limits, hosts=False), Session(limits, hosts=False)
+    for side in (ours, theirs):
+        side.welcomed(7, 0, resumed=False)
+    ours.patience = 64
+    theirs.outbox.write(b"message")
+    frames = Decoder(limits.max_payload)
+    data = b"".join(theirs.transmit(1 << 20))
+    frames.get_buffer()[: len(data)] = data
+    ours.inbox.receive(frames.received(len(data))[0])
+    ours.inbox.messages.clear()
+    assert ours.transmit(1 << 20) == []
+    ours.lost()
+    ours.welcomed(7, 0, resumed=True)
+    assert len(ours.transmit(1 << 20)) == 1
+    assert ours.transmit(1 << 20) == []

@@ -38,10 +38,20 @@ class Session:
     itself. Where its user does better than that, another hosting begins with nothing.
     """
 
-    __slots__ = ("_carries", "_hosts", "hosting", "inbox", "outbox", "patience", "state")
+    __slots__ = (
+        "_carries",
+        "_hosts",
+        "_repeats",
+        "hosting",
+        "inbox",
+        "outbox",
+        "patience",
+        "state",
+    )
 
     def __init__(self, limits: Limits, *, hosts: bool, carries: bool = True) -> None:
         self._hosts = hosts
+        self._repeats = False  # the last acknowledgement may have been lost with its connection
         self._carries = carries
         self.patience = 0
         """How many consumed messages may wait for something that their acknowledgement can travel
@@ -60,6 +70,7 @@ class Session:
         if resumed:
             self.outbox.resume(received)
             self.inbox.resume()
+            self._repeats = True
         else:
             if not self._carries:
                 self.outbox.clear()
@@ -90,7 +101,9 @@ class Session:
         if self._hosts and outbox.unsent:
             ack = min(ack, outbox.unsent[0].floor)
         before = inbox.acked
-        if ack > before and (batches or not self.patience or inbox.owes(self.patience)):
+        prompt = self._repeats or not self.patience
+        if ack > before and (batches or prompt or inbox.owes(self.patience)):
+            self._repeats = False
             inbox.acked = ack
         elif not batches:
             return []

@@ -475,6 +475,7 @@ class Routing:
         later, self._later = self._later, {}
         touched: dict[Group, None] = {}
         for job in later.values():
+            job.redelivered = True  # somebody may have begun with it who died with the last host
             job.group.add(job)
             touched[job.group] = None
         homeless, self._homeless = self._homeless, []
