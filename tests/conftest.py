@@ -20,6 +20,8 @@ settings.register_profile(
     max_examples=5000,
     suppress_health_check=[HealthCheck.too_slow],
 )
+# Here, since several folders' tests run these: before any of them is imported.
+pytest.register_assert_rewrite("tests.bus.conformance_bus", "tests.bus.conformance_requests")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

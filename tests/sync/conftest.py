@@ -13,8 +13,6 @@ from open_channel.sync import Channel, open_channel
 from tests.channel.programs import Programs
 
 pytest.register_assert_rewrite(
-    "tests.bus.conformance_bus",
-    "tests.bus.conformance_requests",
     "tests.channel.conformance_opening",
     "tests.channel.conformance_talking",
 )
