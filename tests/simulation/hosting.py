@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
+from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.control import Hello, Welcome
 from open_channel.protocol.frames import Kind
 from open_channel.protocol.session import Session
@@ -176,7 +177,15 @@ class Hosting:
             guest = self.guests[hello.member] = Guest(self, hello)
         guest.counter = hello.counter
         self._lost(guest)
-        guest.session.welcomed(self.number, hello.received, resumed=resumed)
+        try:
+            guest.session.welcomed(self.number, hello.received, resumed=resumed)
+        except RemoteProtocolError:
+            if self.world.is_present(hello.member):
+                raise
+            # The hellos of a dead member, read late: its session had ended before them.
+            connection.close_host()
+            self._gone(guest)
+            return False
         guest.connection = connection
         connection.guest = guest
         how = "resumes" if resumed else "opens"
