@@ -55,7 +55,7 @@ class Hosting:
         grace = max(limits.grace, 2 * limits.timeout)
         self.broker = Broker(
             [member.info for member in world.processes if member.present],
-            Bounds(grace=grace, lag=limits.lag, queue=limits.queue),
+            Bounds(grace=grace, lag=limits.lag, queue=limits.queue, feed=world.settings.feed),
             world.now,
             merges=epoch == 1,
             dead=[member.id for member in world.processes if not member.present],

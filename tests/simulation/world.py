@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from open_channel.bus.core import seat
 from open_channel.bus.host import PATIENCE
 from open_channel.protocol.limits import Limits
 from tests.simulation.app import Sub
@@ -61,7 +60,6 @@ class World:
             outbox=2**62,
             max_message=64 * 1024,
         )
-        seat.FEED = settings.feed
         self.room = settings.room
         self.now = 100.0
         self.traced = traced

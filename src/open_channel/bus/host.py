@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from open_channel.io.lockfile import LockFile
     from open_channel.io.member import Member
 
-__all__ = ["PATIENCE", "SERVICE", "BrokerHost"]
+__all__ = ["FEED", "PATIENCE", "SERVICE", "BrokerHost"]
 
 SERVICE = "broker"
 PATIENCE = 64
 """Records that may go unacknowledged while nothing that waits for their receipt is among them."""
+
+FEED = 1024 * 1024
+"""Bytes handed to a member's session at a time, or a quarter of the window if that is more."""
 
 _FIRST_EPOCH = 1
 _START = 10.0  # seconds in which the background thread must have begun to host
@@ -122,7 +125,12 @@ class BrokerService:
         ]
         self._listed = {info.id for info in expected}
         grace = max(limits.grace, 2 * limits.timeout)
-        bounds = Bounds(grace=grace, lag=limits.lag, queue=limits.queue)
+        bounds = Bounds(
+            grace=grace,
+            lag=limits.lag,
+            queue=limits.queue,
+            feed=max(FEED, limits.window // 4),
+        )
         self.broker = Broker(
             expected,
             bounds,

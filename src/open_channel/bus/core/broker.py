@@ -41,6 +41,9 @@ class Bounds(NamedTuple):
     """How long a publication may wait for a subscriber to receive it."""
     queue: int
     """How much is kept for a member that is out of touch."""
+    feed: int
+    """How much is handed to a member's session at a time. A member need not acknowledge at once
+    before a quarter of the window is used up, so with less than that both might wait for ever."""
 
 
 class _Logged(NamedTuple):
@@ -63,8 +66,8 @@ class Broker:
         merges: bool = False,
         dead: Collection[bytes] = (),
     ) -> None:
-        self.seats: dict[bytes, Seat] = {info.id: Seat(info.id, info) for info in expected}
-        self.expected: set[Seat] = set(self.seats.values())
+        self.seats: dict[bytes, Seat] = {}
+        self.expected: set[Seat] = set()
         """Who is alive and has not come back yet."""
         self.dirty: set[Seat] = set()
         """Who has something to be written."""
@@ -84,6 +87,7 @@ class Broker:
         self._log: list[_Logged] = []
         self.absent: set[Seat] = set()
         """Who is alive and has not come back within the grace."""
+        self.expected.update(self._seat(info) for info in expected)
         if not self.expected:
             self._settle()
 
@@ -114,7 +118,7 @@ class Broker:
     def _open(self, member: bytes, outbox: Outbox, snapshot: r.Snapshot) -> None:
         seat = self.seats.get(member)
         if seat is None:
-            seat = self.seats[member] = Seat(member, snapshot.info)
+            seat = self._seat(snapshot.info)
             for other in self.seats.values():
                 if other is not seat:
                     self.control(other, r.Joined(snapshot.info))
@@ -145,11 +149,14 @@ class Broker:
                 self.control(seat, r.Confirmed(record.id))
         self._whole(seat)
 
+    def _seat(self, info: MemberInfo) -> Seat:
+        seat = self.seats[info.id] = Seat(info.id, info, self.bounds.feed)
+        return seat
+
     def _expect(self, roster: list[MemberInfo]) -> None:
         for info in roster:
             if info.id not in self.seats and info.id not in self._dead:
-                self.seats[info.id] = seat = Seat(info.id, info)
-                self.expected.add(seat)
+                self.expected.add(self._seat(info))
 
     def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
         """What earlier hosts acknowledged to this publisher without somebody."""

@@ -1,6 +1,6 @@
 """A seat: one member at the broker, what it gets, and what it owes an acknowledgement for.
 
-Records go to a member through its session's outbox. Past ``FEED`` bytes they wait in the seat's
+Records go to a member through its session's outbox. Past ``feed`` bytes they wait in the seat's
 own queue, where publications can still be dropped. A member has received a record when its session
 acknowledges it; ``owed`` says what depends on that.
 """
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from open_channel.protocol.outbox import Outbox
 
 __all__ = ["NOTHING", "Entry", "Receipt", "Seat", "Subscription"]
-
-FEED = 1024 * 1024
-"""Bytes in a session's outbox above which records wait in the seat's queue."""
 
 
 class Receipt(Protocol):
@@ -98,6 +95,7 @@ class Seat:
         "acks",
         "back",
         "dropped",
+        "feed",
         "info",
         "jobs",
         "known_done",
@@ -115,9 +113,11 @@ class Seat:
         "written",
     )
 
-    def __init__(self, member: bytes, info: MemberInfo) -> None:
+    def __init__(self, member: bytes, info: MemberInfo, feed: int) -> None:
         self.member = member
         self.info = info
+        self.feed = feed
+        """Bytes in its session's outbox above which records wait in the queue."""
         self.outbox: Outbox | None = None
         """Of its session; None until it has opened one with this host."""
         self.back = False
@@ -155,7 +155,7 @@ class Seat:
     ) -> None:
         """Queue a record behind all that is queued."""
         outbox = self.outbox
-        if outbox is None or self.queue or outbox.size > FEED:
+        if outbox is None or self.queue or outbox.size > self.feed:
             self.queue.append((record, receipt, topic, count))
             self.queued += len(record)
         else:
@@ -173,7 +173,7 @@ class Seat:
         outbox, queue = self.outbox, self.queue
         if outbox is None:
             return
-        while queue and outbox.size <= FEED:
+        while queue and outbox.size <= self.feed:
             if self.dropped:
                 missed, self.dropped = self.dropped, {}
                 outbox.write(r.encode_control(r.Missed(missed)))
