@@ -208,6 +208,9 @@ class BrokerService:
         if self.broker.expected:
             # At the begin, and when somebody who came back has named more who may be alive.
             self._look_soon()
+        now, news = self.loop.time(), self.broker.news_due
+        if self._alarm is not None and self._due <= min(now + self.broker.bounds.lag, news):
+            return  # nothing that has been sent since is due before that
         due = self.broker.deadline
         if due is None or (self._alarm is not None and self._due <= due):
             return

@@ -32,6 +32,13 @@ _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
 _REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
 
 
+_NEWS = 0.05
+"""Seconds between two times that members are told who has come. Of 200 that start at once each
+would else wake up 200 times: they took 2.1 s to join, and more than the 5 they have on a busy
+machine."""
+_NEVER = float("inf")
+
+
 class Bounds(NamedTuple):
     """The limits of one broker, in seconds and bytes."""
 
@@ -85,6 +92,10 @@ class Broker:
         self._deadline = now + bounds.grace
         self._routing = Routing(self)
         self._log: list[_Logged] = []
+        self.news_due = _NEVER
+        """When members are to be told who has come meanwhile."""
+        self._news: list[MemberInfo] = []
+        self._news_told = -_NEVER
         self.absent: set[Seat] = set()
         """Who is alive and has not come back within the grace."""
         self.expected.update(self._seat(info) for info in expected)
@@ -119,9 +130,8 @@ class Broker:
         seat = self.seats.get(member)
         if seat is None:
             seat = self._seat(snapshot.info)
-            for other in self.seats.values():
-                if other is not seat:
-                    self.control(other, r.Joined(snapshot.info))
+            self._news.append(snapshot.info)
+            self.news_due = min(self.news_due, self._news_told + _NEWS)
         elif seat.outbox is not None:
             raise RemoteProtocolError(reason="a member with two sessions")
         seat.info = snapshot.info
@@ -158,6 +168,17 @@ class Broker:
             if info.id not in self.seats and info.id not in self._dead:
                 self.expected.add(self._seat(info))
 
+    def _tell_news(self) -> None:
+        """Tell everybody who has come; the newcomers have it from their roster."""
+        news, self._news = self._news, []
+        self._news_told, self.news_due = self.now, _NEVER
+        for info in news:
+            record = r.encode_control(r.Joined(info))
+            for seat in self.seats.values():
+                if seat.member != info.id:
+                    seat.send(record, self.now)
+        self.dirty.update(self.seats.values())
+
     def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
         """What earlier hosts acknowledged to this publisher without somebody."""
         for member, seq in without.items():
@@ -186,9 +207,12 @@ class Broker:
         self.now = now
         if self._merges:
             self._dead.add(member)
-        seat = self.seats.pop(member, None)
+        seat = self.seats.get(member)
         if seat is None:
             return
+        if self._news and seat.info in self._news:
+            self._tell_news()
+        del self.seats[member]
         for subscription in list(seat.subscriptions.values()):
             self._routing.remove(subscription)
         self._routing.died(seat)
@@ -238,6 +262,8 @@ class Broker:
             raise RemoteProtocolError(reason="a publication in another member's name")
         if publication.first <= seat.routed:
             return
+        if self._news and seat.info in self._news:
+            self._tell_news()  # nobody hears of it before he hears that it has come
         seat.routed = publication.last
         self.routed += publication.total
         self.bytes += len(record)
@@ -386,6 +412,8 @@ class Broker:
     def deadline(self) -> float | None:
         """When ``tick()`` is due; None while nobody owes anything."""
         due = self._deadline if self.expected else None
+        if self._news:
+            due = self.news_due if due is None else min(due, self.news_due)
         for seat in self.seats.values():
             if seat.owed and not seat.released:
                 when = seat.owed[0][1] + self.bounds.lag
@@ -404,6 +432,8 @@ class Broker:
 
     def flush(self) -> list[Seat]:
         """Queue the acknowledgements; returns whose session has something to write."""
+        if self.now >= self.news_due:
+            self._tell_news()
         out: list[Seat] = []
         for seat in self.dirty:
             if seat.without_changed:
