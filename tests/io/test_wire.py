@@ -215,3 +215,26 @@ def test_close_writes_what_is_buffered(run: Run) -> None:
         theirs.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_ended_before_it_has_begun(run: Run, how: str) -> None:
+    """A host that hands over while a connection is being accepted: the other side must not wait."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.settimeout(DEADLINE)
+        owner = Owner()
+        wire = Wire(ours, owner, "chat: connection")
+        starting = asyncio.create_task(wire.start())
+        if how == "abort":
+            wire.abort("no longer the host")
+        else:
+            wire.close()
+        await starting
+        await owner.until(lambda: owner.lost)
+        assert theirs.recv(1) == b""
+        theirs.close()
+
+    run(main())

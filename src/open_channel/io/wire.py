@@ -56,6 +56,10 @@ class Wire(asyncio.BufferedProtocol):
             fork.unwatch(self)
             self.sock.close()
             raise
+        if self._closing and self._transport is not None:
+            # It was closed before it had a transport to close. Not in connection_made(): uvloop
+            # closes only what it has finished to open.
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the event loop."""
