@@ -261,7 +261,10 @@ class Channel(SocketChannel):
         and text of what the responder raised, RequestTimeout, and the errors of ``publish()``. When
         it is cancelled, a request that nobody has begun to answer is taken back.
         """
-        replies = await self._join_bus().request(topic, data, to, False, timeout, type)
+        from open_channel.bus.requests import ask
+
+        bus = self._bus or self._join_bus()
+        replies = await ask(bus, topic, data, to=to, timeout=timeout, wanted=type)
         reply = next(iter(replies.values()))
         if isinstance(reply, BaseException):
             raise reply
@@ -281,7 +284,10 @@ class Channel(SocketChannel):
         (None: no bound) those who have not replied are missing, and so are those who died; nobody
         serving the topic is an empty dictionary. Raises the errors of ``publish()``.
         """
-        replies = await self._join_bus().request(topic, data, None, True, timeout, type)
+        from open_channel.bus.requests import ask
+
+        bus = self._bus or self._join_bus()
+        replies = await ask(bus, topic, data, everyone=True, timeout=timeout, wanted=type)
         return {member.hex(): reply for member, reply in replies.items()}
 
     # --- members, locks --------------------------------------------------------------------

@@ -7,16 +7,15 @@ import copy
 import os
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
-from open_channel.bus.core.records import NOBODY, Flag, MemberInfo
+from open_channel.bus.core.records import Flag, MemberInfo
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats
-from open_channel.bus.requests import Replies
 from open_channel.bus.subscription import Subscription
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.listener import SERVICE as LISTENER
@@ -25,9 +24,7 @@ from open_channel.errors import (
     ChannelError,
     ChannelForked,
     MessageTooLarge,
-    NoResponders,
     OutboxFull,
-    RequestTimeout,
 )
 from open_channel.io import fork
 from open_channel.io.link import LOOP_ENDED, Link
@@ -38,6 +35,7 @@ from open_channel.protocol.records import decode_host
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from open_channel.bus.requests import Replies
     from open_channel.io.member import Member as OwnMember
     from open_channel.protocol.control import Welcome
     from open_channel.protocol.limits import Limits
@@ -154,24 +152,15 @@ class BusClient:
         self._due = 0
         self.core.opened()
 
-    def readable(self, *, now: bool = False) -> None:
-        """See ``SessionUser``."""
-        messages, receive = self._inbox.messages, self.core.receive
-        if now:
-            self._scheduled = True  # told() writes what is said while this is looked at
-        while messages:
-            receive(messages.popleft())
-        if not now:
-            self._wake_touched(now=False)
-
-    def _wake_touched(self, *, now: bool) -> None:
+    def received(self, *, arrived: bool, acknowledged: bool) -> None:
+        """See ``SessionUser``: of acknowledgements, only what the broker says counts."""
+        if not arrived:
+            return
+        self._scheduled = True  # what is said while this is looked at leaves at its end
+        self._take_all()
         touched, self._touched = self._touched, set()
         for waits in touched:
-            waits.wake(now=now)
-
-    def told(self) -> None:
-        """See ``SessionUser``."""
-        self._wake_touched(now=True)
+            waits.wake(now=True)
         self._scheduled = False
         core, session = self.core, self._link.session
         core.flush()
@@ -184,6 +173,21 @@ class BusClient:
             self._alarm = self.loop.call_later(_DELAY, self._settle_debts)
         core.owes = False
 
+    def _take_all(self) -> None:
+        messages, receive = self._inbox.messages, self.core.receive
+        while messages:
+            receive(messages.popleft())
+
+    def attached(self) -> None:
+        """See ``SessionUser``."""
+
+    def over(self) -> None:
+        """See ``SessionUser``."""
+        self._take_all()
+        touched, self._touched = self._touched, set()
+        for waits in touched:
+            waits.wake(now=False)
+
     def _settle_debts(self) -> None:
         # What was received and not answered by anything since is acknowledged now.
         self._alarm = None
@@ -194,9 +198,6 @@ class BusClient:
     def touched(self, waits: Subscription | Replies) -> None:
         """Something has arrived for it: it is woken once all that has come is looked at."""
         self._touched.add(waits)
-
-    def progressed(self) -> None:
-        """See ``SessionUser``: what counts is what the broker acknowledges."""
 
     # --- what the core tells ---------------------------------------------------------------
 
@@ -301,44 +302,24 @@ class BusClient:
         self.room = max(self.room, size + 1)
 
     async def request(
-        self,
-        topic: str,
-        data: object,
-        to: str | None,
-        everyone: bool,
-        timeout: float | None,
-        wanted: Any,
-    ) -> dict[bytes, Any]:
-        """See ``Channel.request()`` and ``Channel.request_all()``."""
+        self, topic: str, data: object, to: bytes, everyone: bool, replies: Replies
+    ) -> int:
+        """Send a request; returns its number. Raises what ``publish()`` does."""
         self.check_open()
         known = self._topics.get(topic) or self._check_topic(topic)
         body, encoded = codec.encode(data, topic)
         self._check_size(len(body))
         if self.room <= 0:
             await self.wait_for_room()
-        address = _address(to)
-        replies = Replies(self, topic, address, everyone, wanted)
         flags = (_ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
-        seq = self.core.request(known, address, body, flags, replies)
+        number = self.core.request(known, to, body, flags, replies)
         self.schedule()
-        forget = self.when_ended(replies.failed)
-        waiting = asyncio.timeout(timeout)
-        try:
-            async with waiting:
-                await replies.wait()
-        except NoResponders:
-            if not everyone:
-                raise
-        except TimeoutError:
-            if not waiting.expired():
-                raise
-            if not everyone:
-                raise RequestTimeout(topic=topic, timeout=timeout) from None
-        finally:
-            forget()
-            self.core.cancel(seq)
-            self.schedule()
-        return replies.replies
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Nobody waits for the reply to this request any more."""
+        self.core.cancel(number)
+        self.schedule()
 
     # --- who is here, and how it goes ------------------------------------------------------
 
@@ -486,15 +467,3 @@ class BusClient:
         self.error = ChannelForked(name=self.name, owner=self._pid)
         self.room = 0
         self.connected = False
-
-
-def _address(to: str | None) -> bytes:
-    if to is None:
-        return NOBODY
-    try:
-        address = bytes.fromhex(to)
-    except (ValueError, TypeError):
-        address = b""
-    if len(address) != len(NOBODY):
-        raise ValueError(f"a member's id is 32 hexadecimal digits, not {to!r}")
-    return address

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
-from open_channel.bus.core.records import End, Flag
+from open_channel.bus.core.records import NOBODY, End, Flag
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Batch, Message, Request
 from open_channel.channel.waiter import Waiter
-from open_channel.errors import NoResponders, PayloadInvalid, ResponderDied, ResponderError
+from open_channel.errors import (
+    NoResponders,
+    PayloadInvalid,
+    RequestTimeout,
+    ResponderDied,
+    ResponderError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from open_channel.bus.core.records import Publication
     from open_channel.errors import ChannelError
 
-__all__ = ["Handler", "Replies", "Service"]
+__all__ = ["Handler", "Replies", "Service", "ask"]
 
 _log = logging.getLogger("open_channel")
 
@@ -32,6 +38,46 @@ Handler = Callable[[Message], Awaitable[Any] | Any]
 """Gets a request, returns (or awaits and returns) the reply."""
 
 _ENCODED = int(Flag.ENCODED)
+
+
+async def ask(
+    client: BusClient,
+    topic: str,
+    data: object,
+    *,
+    to: str | None = None,
+    everyone: bool = False,
+    timeout: float | None,
+    wanted: Any,
+) -> dict[bytes, Any]:
+    """See ``Channel.request()`` and ``Channel.request_all()``."""
+    address = _address(to)
+    replies = Replies(client, topic, address, everyone, wanted)
+    number = await client.request(topic, data, address, everyone, replies)
+    forget = client.when_ended(replies.failed)
+    alarm: asyncio.TimerHandle | None = None
+    try:
+        if timeout is not None:
+            alarm = client.loop.call_later(timeout, replies.expire, timeout)
+        await replies.wait()
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+        forget()
+        client.cancel(number)
+    return replies.replies
+
+
+def _address(to: str | None) -> bytes:
+    if to is None:
+        return NOBODY
+    try:
+        address = bytes.fromhex(to)
+    except (ValueError, TypeError):
+        address = b""
+    if len(address) != len(NOBODY):
+        raise ValueError(f"a member's id is 32 hexadecimal digits, not {to!r}")
+    return address
 
 
 class Replies:
@@ -97,13 +143,20 @@ class Replies:
         if self._error is not None:
             raise self._error
 
+    def expire(self, timeout: float) -> None:
+        """The time is over."""
+        if not self._done:
+            error = RequestTimeout(topic=self._topic, timeout=timeout)
+            self._finish(None if self._everyone else error)
+            self.wake(now=False)
+
     def ended(self, why: End) -> None:
         """See ``Awaiting``."""
         if why is End.DIED:
             self._finish(
                 ResponderDied(topic=self._topic, responder=self._to.hex() if any(self._to) else "")
             )
-        elif not self.replies:
+        elif not self.replies and not self._everyone:
             self._finish(NoResponders(topic=self._topic))
         else:
             self._finish(None)
