@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import (
     BATCH_LIMIT,
+    LENGTH,
     OVERHEAD,
     drop_first,
-    length_of,
     pack,
     unpack,
 )
@@ -72,7 +72,7 @@ def test_the_first_messages_are_dropped(messages, data):
 
 
 def test_a_message_and_its_length_make_a_batch_of_one():
-    assert unpack(length_of(b"large") + b"large", 1) == [b"large"]
+    assert unpack(LENGTH.pack(5) + b"large", 1) == [b"large"]
 
 
 def test_messages_outlive_the_buffer_they_came_in():

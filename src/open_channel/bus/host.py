@@ -264,19 +264,21 @@ class _Attendant:
     def opened(self) -> None:
         """See ``SessionUser``: the member says who it is first."""
 
-    def readable(self, *, now: bool = False) -> None:
+    def received(self, *, arrived: bool, acknowledged: bool) -> None:
         """See ``SessionUser``."""
-        messages = self._inbox.messages
         service = self._service
-        received, time = service.broker.received, service.loop.time()
+        broker, now = service.broker, service.loop.time()
+        if acknowledged:
+            broker.acknowledged(self.member, now)
+        messages = self._inbox.messages
         while messages:
-            received(self.member, self.outbox, messages.popleft(), time)
+            broker.received(self.member, self.outbox, messages.popleft(), now)
+        service.flush()
 
-    def progressed(self) -> None:
+    def attached(self) -> None:
         """See ``SessionUser``."""
         service = self._service
         service.broker.acknowledged(self.member, service.loop.time())
 
-    def told(self) -> None:
-        """See ``SessionUser``."""
-        self._service.flush()
+    def over(self) -> None:
+        """See ``SessionUser``: the service is told of it by the guest."""

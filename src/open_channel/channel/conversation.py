@@ -187,15 +187,15 @@ class Conversation:
     def opened(self) -> None:
         """See ``SessionUser``: the session carries over by itself what must be."""
 
-    def readable(self, *, now: bool = False) -> None:
+    def received(self, *, arrived: bool, acknowledged: bool) -> None:
         """See ``SessionUser``."""
         if self.on_change is not None:
             self.on_change()
 
-    def told(self) -> None:
-        """See ``SessionUser``: whoever reads was woken already."""
+    def attached(self) -> None:
+        """See ``SessionUser``."""
 
-    def progressed(self) -> None:
+    def over(self) -> None:
         """See ``SessionUser``."""
         if self.on_change is not None:
             self.on_change()

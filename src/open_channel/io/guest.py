@@ -82,7 +82,7 @@ class Guest:
         self.io.deaf = True
         self.io.session.inbox.stop()
         if self.io.user is not None:
-            self.io.user.readable()
+            self.io.user.over()
 
     def dismiss(self, goodbye: bytes | None) -> None:
         """This hosting is over: close the connection, after a goodbye or at once."""

@@ -179,16 +179,17 @@ class Host:
 
     def fence_now(self) -> bool:
         """Whether this hosting holds at this moment; it steps down when not."""
-        # While it hands over it has removed its socket itself.
-        reachable = self._listening is None or file_status(self._path) is not None
-        if self.hosting and reachable and self._lock.holds():
+        if self.hosting and self._lock.holds():
             self._fenced = self.loop.time()
             return True
-        self.step_down("its lock file or socket was replaced or removed")
+        self.step_down("its lock file was replaced or removed")
         return False
 
     def _beat(self) -> None:
         if not self.fence_now():
+            return
+        if self._listening is not None and file_status(self._path) is None:
+            self.step_down("its socket was removed")  # nobody would find it any more
             return
         ping = [encode(Kind.PING)]
         for guest in self._guests.values():

@@ -49,17 +49,18 @@ class SessionUser(Protocol):
     def opened(self) -> None:
         """A session with a new hosting begins, before anything is written on its connection."""
 
-    def readable(self, *, now: bool = False) -> None:
-        """There is something to take, or there never will be again.
+    def received(self, *, arrived: bool, acknowledged: bool) -> None:
+        """Messages have arrived, or were acknowledged, or both.
 
-        ``now`` says that the event loop itself calls, and no task: a waiting one may go on at once.
+        The event loop itself calls, and no task: a waiting one may go on at once. All that is
+        written meanwhile leaves in one piece.
         """
 
-    def progressed(self) -> None:
-        """The other side has consumed something, or never will again."""
+    def attached(self) -> None:
+        """There is a connection, and by it the other side's news of what it has consumed."""
 
-    def told(self) -> None:
-        """All that has come in one piece is told; what is written now leaves in one piece."""
+    def over(self) -> None:
+        """Nothing will arrive, or be acknowledged, any more."""
 
 
 class SessionKeeper(Protocol):

@@ -18,7 +18,7 @@ from open_channel.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BATCH_LIMIT", "OVERHEAD", "drop_first", "length_of", "pack", "unpack"]
+__all__ = ["BATCH_LIMIT", "LENGTH", "OVERHEAD", "drop_first", "pack", "unpack"]
 
 BATCH_LIMIT = 256 * 1024
 """The most a payload of several messages takes, in bytes."""
@@ -26,14 +26,16 @@ BATCH_LIMIT = 256 * 1024
 OVERHEAD = 4
 """What one message costs beside its own bytes."""
 
-_LENGTH = Struct("=I")
+LENGTH = Struct("=I")
+"""One entry of the table."""
+
 _SMALL = 4096  # up to this mean size, copying the payload once makes slicing it cheaper
 
 
 def pack(messages: Sequence[bytes]) -> bytes:
     """The payload."""
     if len(messages) == 1:
-        return _LENGTH.pack(len(messages[0])) + messages[0]
+        return LENGTH.pack(len(messages[0])) + messages[0]
     return b"".join([array("I", map(len, messages)), *messages])
 
 
@@ -44,7 +46,7 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
     """
     size = len(payload)
     if count == 1 and size >= OVERHEAD:
-        if _LENGTH.unpack_from(payload)[0] != size - OVERHEAD:
+        if LENGTH.unpack_from(payload)[0] != size - OVERHEAD:
             raise RemoteProtocolError(reason="a message whose length does not fit its frame")
         return [bytes(payload[OVERHEAD:])]
     table = OVERHEAD * count
@@ -61,11 +63,6 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
         return [body for (body,) in iter_unpack(f"{first}s", bodies)]
     source = bytes(bodies) if size < _SMALL * count else bodies
     return [bytes(source[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))]
-
-
-def length_of(message: bytes) -> bytes:
-    """The table of a batch of one: what goes before a message that is not worth copying."""
-    return _LENGTH.pack(len(message))
 
 
 def drop_first(payload: bytes, count: int, dropped: int) -> bytes:

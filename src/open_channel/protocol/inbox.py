@@ -67,20 +67,21 @@ class Inbox:
         if frame.kind == _END:
             self.end()
             return
-        size = len(frame.payload)
+        _, flags, number, _, payload = frame
+        size = len(payload)
         if self._unacked_size + size > self._window or len(self._unacked) > _UNSETTLED:
             self._settle()
-        # Beside a quarter of the window a message of any size may travel; see ``Outbox``.
-        before = self._unacked_size
-        if 4 * before > self._window and before + size > self._window + OVERHEAD:
-            raise RemoteProtocolError(
-                reason=f"{self._unacked_size + size} bytes in flight of {self._window} allowed"
-            )
-        self.messages += unpack(frame.payload, frame.number)
-        self.received += frame.number
-        if frame.flags & REDELIVERED:
-            self._marked = self.received
-        self._unacked.append((self.received, size))
+            # Beside a quarter of the window a message of any size may travel; see ``Outbox``.
+            before = self._unacked_size
+            if 4 * before > self._window and before + size > self._window + OVERHEAD:
+                raise RemoteProtocolError(
+                    reason=f"{before + size} bytes in flight of {self._window} allowed"
+                )
+        self.messages += unpack(payload, number)
+        received = self.received = self.received + number
+        if flags & REDELIVERED:
+            self._marked = received
+        self._unacked.append((received, size))
         self._unacked_size += size
 
     def end(self) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
-from open_channel.protocol.batches import OVERHEAD, drop_first, length_of, pack, unpack
+from open_channel.protocol.batches import LENGTH, OVERHEAD, drop_first, pack, unpack
 from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.states import SENDING, SendEvent, SendState, step
 
@@ -29,6 +29,8 @@ _MESSAGES, _END = int(Kind.MESSAGES), int(Kind.END)  # plain ints are faster tha
 SMALL = 128
 """What counts as a small message, in bytes."""
 _SEAL = 64 * 1024  # a batch of this size gains nothing more from growing
+_COPIED = 128 * 1024  # bytes of one message up to which a copy is cheaper than a second piece
+_WRITING, _ENDING = SendState.WRITING, SendState.ENDING  # looked up faster than in their class
 
 
 class Batch:
@@ -47,7 +49,8 @@ class Batch:
         self.last = last
         """The number of its last message."""
         self.floor = floor
-        """What this side had consumed when the batch's first message was written."""
+        """What this side had consumed when the batch's first message was written: which an
+        acknowledgement must not overtake, where that matters; else 0."""
 
     def header(self, ack: int) -> bytes:
         """What goes before the payload."""
@@ -82,7 +85,7 @@ class Outbox:
         "window",
     )
 
-    def __init__(self, limits: Limits, floor: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, floor: Callable[[], int] = int) -> None:
         self.limit = limits.outbox
         self.soft = limits.drain
         self.window = limits.window
@@ -92,7 +95,7 @@ class Outbox:
         """What it holds, in bytes."""
         self.batches = 0
         """Counts the batches sealed: a measure of how much has been written."""
-        self.state = SendState.WRITING
+        self.state = _WRITING
         self._floor = floor
         self.pending: list[bytes] = []
         """What was written since the last batch was sealed."""
@@ -119,7 +122,7 @@ class Outbox:
         allowed is the caller's to know.
         """
         if self.pending:
-            self._account()
+            self._account(self.pending)
         size = len(message) + OVERHEAD
         if size > self._ordinary or self.size + size > self.limit:
             self._check(size)
@@ -138,10 +141,10 @@ class Outbox:
             room = min(_SEAL - self._pending_size, self.limit - self.size, self.soft - self.size)
             self.credit = max(0, room // (SMALL + OVERHEAD))
 
-    def _account(self) -> None:
+    def _account(self, pending: list[bytes]) -> None:
         """Count what was appended on credit."""
-        if count := len(self.pending) - self._accounted:
-            size = sum(map(len, self.pending[self._accounted :])) + count * OVERHEAD
+        if count := len(pending) - self._accounted:
+            size = sum(map(len, pending[self._accounted :])) + count * OVERHEAD
             self._accounted += count
             self._pending_size += size
             self.size += size
@@ -155,24 +158,28 @@ class Outbox:
 
     def seal(self) -> None:
         """Make a batch of what was written since the last one."""
-        messages = self.pending
-        if not messages:
-            return
+        if self.pending:
+            self.unsent.append(self._sealing())
+
+    def _sealing(self) -> Batch:
+        messages, self.pending = self.pending, []
         if len(messages) > 1:
-            self._account()
+            self._account(messages)
+            payload = [pack(messages)]
+        else:
+            message = messages[0]
+            length = LENGTH.pack(len(message))
+            # A large one is not copied.
+            payload = [length + message] if len(message) <= _COPIED else [length, message]
         count, size = self._accounted, self._pending_size
-        self.pending = []
         self._accounted = self._pending_size = 0
-        large = size > _SEAL * 2  # one message alone: see write()
-        payload = [length_of(messages[0]), messages[0]] if large else [pack(messages)]
-        self._sealed += count
         self.batches += 1
-        batch = Batch(payload, count, size, self._sealed, self._pending_floor)
-        self.unsent.append(batch)
+        last = self._sealed = self._sealed + count
+        return Batch(payload, count, size, last, self._pending_floor)
 
     def finish(self) -> None:
         """End the stream behind all that was written; again is harmless."""
-        if self.state is SendState.WRITING:
+        if self.state is _WRITING:
             self.seal()
             self._sealed += 1
             self.size += OVERHEAD
@@ -199,7 +206,7 @@ class Outbox:
         """Whether it holds more than its soft limit: a writer should wait."""
         if self.credit:
             return False
-        self._account()
+        self._account(self.pending)
         return self.size > self.soft
 
     @property
@@ -223,9 +230,15 @@ class Outbox:
 
     def take(self, limit: int) -> list[Batch]:
         """The batches that leave now: what the window lets go, ``limit`` bytes or so."""
-        if self.pending:
-            self.seal()
         unsent = self.unsent
+        if self.pending:
+            batch = self._sealing()
+            if not unsent and self._lets_go(batch):  # as mostly
+                self._in_flight += batch.size
+                self._sent_last = batch.last
+                self._sent.append(batch)
+                return [batch]
+            unsent.append(batch)
         taken: list[Batch] = []
         while unsent and limit > 0:
             batch = unsent[0]
@@ -256,7 +269,7 @@ class Outbox:
             size = sent.popleft().size
             self._in_flight -= size
             self.size -= size
-        if self.state is SendState.ENDING and not self.unsent and not sent:
+        if self.state is _ENDING and not self.unsent and not sent:
             self.state = step(SENDING, self.state, SendEvent.ACKNOWLEDGED)
         return True
 

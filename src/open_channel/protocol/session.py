@@ -57,7 +57,7 @@ class Session:
         """How many consumed messages may wait for something that their acknowledgement can travel
         with, or for a good part of the window to be used up."""
         self.inbox = Inbox(limits)
-        self.outbox = Outbox(limits, self.inbox.consumed)
+        self.outbox = Outbox(limits, self.inbox.consumed if hosts else int)
         self.state = SessionState.NEW
         self.hosting = 0
         """The hosting it is with, or was with last; 0 before the first."""
@@ -96,23 +96,23 @@ class Session:
         Empty when there is nothing, or nothing that may leave before the other side consumes.
         """
         outbox, inbox = self.outbox, self.inbox
-        batches = outbox.take(limit) if outbox.pending or outbox.unsent else []
-        ack = inbox.consumed()
+        batches = outbox.take(limit) if outbox.pending or outbox.unsent else None
+        ack, before = inbox.consumed(), inbox.acked
         if self._hosts and outbox.unsent:
             ack = min(ack, outbox.unsent[0].floor)
-        before = inbox.acked
-        prompt = self._repeats or not self.patience
-        if ack > before and (batches or prompt or inbox.owes(self.patience)):
+        if ack <= before:
+            ack = before
+        elif batches or not self.patience or self._repeats or inbox.owes(self.patience):
             self._repeats = False
             inbox.acked = ack
-        elif not batches:
-            return []
         else:
-            ack = before
+            return []
         if not batches:
-            return [HEADER.pack(0, _ACK, 0, 0, ack)]
+            return [HEADER.pack(0, _ACK, 0, 0, ack)] if ack > before else []
         # Only the last frame acknowledges: the others would overtake what is behind them.
         last = batches.pop()
+        if not batches:
+            return [last.header(ack), *last.payload]
         out: list[bytes] = []
         for batch in batches:
             out.append(batch.header(before))

@@ -76,8 +76,8 @@ class Broker:
         self.seats: dict[bytes, Seat] = {}
         self.expected: set[Seat] = set()
         """Who is alive and has not come back yet."""
-        self.dirty: set[Seat] = set()
-        """Who has something to be written."""
+        self.dirty: dict[Seat, None] = {}
+        """Who has something to be written; whose it is first, before whom it is acknowledged to."""
         self.bounds = bounds
         self.now = now
         self.routed = 0
@@ -177,7 +177,7 @@ class Broker:
             for seat in self.seats.values():
                 if seat.member != info.id:
                     seat.send(record, self.now)
-        self.dirty.update(self.seats.values())
+        self.dirty.update(dict.fromkeys(self.seats.values()))
 
     def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
         """What earlier hosts acknowledged to this publisher without somebody."""
@@ -225,7 +225,7 @@ class Broker:
             if other.without.pop(member, None) is not None:
                 other.without_changed = True
             self.control(other, r.Left(member))
-        self.dirty.discard(seat)
+        self.dirty.pop(seat, None)
         self._returned(seat)
 
     def _returned(self, seat: Seat) -> None:
@@ -305,7 +305,7 @@ class Broker:
         """Queue a publication for a subscriber; ``keep`` says that it must not be dropped."""
         keep = keep or publication.to != r.NOBODY or bool(publication.flags & _REQUEST)
         topic = "" if keep else publication.topic
-        self.dirty.add(seat)
+        self.dirty[seat] = None
         if not seat.released or entry.stays:
             entry.waiting += 1
             seat.send(publication.record, self.now, entry, topic, publication.total)
@@ -322,7 +322,7 @@ class Broker:
     def _leave_out(self, publisher: Seat, seat: Seat, seq: int) -> None:
         publisher.without[seat.member] = seq
         publisher.without_changed = True
-        self.dirty.add(publisher)
+        self.dirty[publisher] = None
 
     def progressed(self, entry: Entry) -> None:
         """See ``Completes``."""
@@ -331,11 +331,11 @@ class Broker:
             return
         if not entry.waiting:
             seat.acks.append((entry.first, entry.last))
-            self.dirty.add(seat)
+            self.dirty[seat] = None
         elif entry.jobs == entry.waiting and not entry.told:
             entry.told = True
             seat.told_jobs.append(entry.first)
-            self.dirty.add(seat)
+            self.dirty[seat] = None
 
     # --- commands --------------------------------------------------------------------------
 
@@ -365,7 +365,7 @@ class Broker:
 
     def control(self, seat: Seat, record: r.Control, receipt: Receipt | None = None) -> None:
         """Queue a control record."""
-        self.dirty.add(seat)
+        self.dirty[seat] = None
         seat.control(record, self.now, receipt)
 
     # --- receipts --------------------------------------------------------------------------
@@ -378,7 +378,7 @@ class Broker:
             return
         if seat.owed or seat.queue:
             seat.receipts(now)
-            self.dirty.add(seat)
+            self.dirty[seat] = None
         if seat.released:
             self._whole(seat)
 
@@ -391,7 +391,7 @@ class Broker:
             if seat.member in other.without:
                 del other.without[seat.member]
                 other.without_changed = True
-                self.dirty.add(other)
+                self.dirty[other] = None
         self._routing.refresh(seat)
 
     def tick(self, now: float) -> None:
@@ -446,7 +446,8 @@ class Broker:
             if seat.acks:
                 acks, seat.acks = seat.acks, []
                 seat.send(r.encode_ack(_merge(acks)), self.now)
-            if seat.outbox is not None:
+            outbox = seat.outbox
+            if outbox is not None and (outbox.pending or outbox.unsent):
                 out.append(seat)
         self.dirty.clear()
         return out
@@ -467,7 +468,7 @@ class _Told:
         if without.get(self._seat.member) == self._seq and not self._seat.released:
             del without[self._seat.member]
             self._publisher.without_changed = True
-            self._broker.dirty.add(self._publisher)
+            self._broker.dirty[self._publisher] = None
 
 
 def _owed_from(seat: Seat) -> dict[Seat, int]:

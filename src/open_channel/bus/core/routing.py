@@ -347,7 +347,7 @@ class Routing:
             self._finished = {key for key in self._finished if key[0] != member}
 
     def _assign(self, group: Group) -> None:
-        self._broker.dirty.update(group.assign(self._broker.now))
+        self._broker.dirty.update(dict.fromkeys(group.assign(self._broker.now)))
 
     def _finish(self, job: Job) -> None:
         self._jobs.pop(job.key, None)
