@@ -97,6 +97,7 @@ def test_messages_outlive_the_buffer_they_came_in():
         (table(1, 1) + b"x", 2),
         (table(1, 1) + b"xyz", 2),
         (table(2**32 - 1, 2) + b"x", 2),
+        (table(1, 1, 1, 1, 1, 1) + b"seven..", 6),
         (table(0, 0), 2**32 - 1),
         (table(0) * (BATCH_LIMIT // OVERHEAD + 1), BATCH_LIMIT // OVERHEAD + 1),
         (table(BATCH_LIMIT, 0) + bytes(BATCH_LIMIT), 2),

@@ -79,6 +79,7 @@ NOBODY = bytes(16)
 
 HEADER = Struct("=BBHIQ16s16s")
 _JOB = Struct("=BBxxIQ")
+_ONE_ACK = Struct("=B7xQQ")
 _REPLY = Struct("=QB")
 
 
@@ -178,6 +179,8 @@ def decode_job(record: bytes) -> Delivery:
 
 def encode_ack(ranges: list[tuple[int, int]]) -> bytes:
     """``ranges`` are (first, last) numbers, both included."""
+    if len(ranges) == 1:
+        return _ONE_ACK.pack(ACK, *ranges[0])
     return (
         bytes((ACK, 0, 0, 0, 0, 0, 0, 0))
         + array("Q", [number for pair in ranges for number in pair]).tobytes()
@@ -186,6 +189,9 @@ def encode_ack(ranges: list[tuple[int, int]]) -> bytes:
 
 def decode_ack(record: bytes) -> list[tuple[int, int]]:
     """Raises RemoteProtocolError when it is none."""
+    if len(record) == _ONE_ACK.size:
+        _, first, last = _ONE_ACK.unpack(record)
+        return [(first, last)]
     if len(record) % 16 != 8:
         raise RemoteProtocolError(reason=f"acknowledgements in {len(record)} bytes")
     numbers = memoryview(record)[8:].cast("Q").tolist()
