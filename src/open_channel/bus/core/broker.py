@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
+from open_channel.bus.core import figures
 from open_channel.bus.core import records as r
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
@@ -267,6 +268,8 @@ class Broker:
         seat.routed = publication.last
         self.routed += publication.total
         self.bytes += len(record)
+        if publication.flags & _REQUEST and figures.answered(self, seat, publication):
+            return
         stays = bool(publication.flags & (_REPLY | _DONE))
         entry = Entry(self, seat, publication.first, publication.last, stays=stays)
         if not self.settled:
