@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -15,7 +16,10 @@ from typing import Any
 
 import pytest
 
-from open_channel.cli.demo.run import Demo, Settings, Takeover, Totals
+from open_channel.cli.demo.bus.play import BusPlay
+from open_channel.cli.demo.play import CANDIDATE, Play
+from open_channel.cli.demo.sockets.play import SocketPlay
+from open_channel.cli.demo.state import Demo, Settings, Takeover
 from open_channel.cli.demo.view import view_of
 
 DEADLINE = 45.0
@@ -29,7 +33,8 @@ def start() -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(*options: str, **more: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "open_channel", "demo", "--workers", "3", *options]
+        workers = () if "--bus" in options else ("--workers", "3")
+        command = [sys.executable, "-m", "open_channel", "demo", *workers, *options]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, **{**pipes, **more}))
         return started[-1]
@@ -82,9 +87,53 @@ def test_nothing_is_lost(start: Start):
     assert int(table["sent"]) > 0
     assert table["received"] == table["sent"]
     assert (table["lost"], table["out of order"]) == ("0", "0")
-    assert int(table["takeovers"]) >= 2
+    assert int(table["takeovers"]) >= 1
     assert "Nothing was lost" in output
     assert not Path(output.splitlines()[0].rpartition("; in ")[2]).exists()
+
+
+def test_nothing_is_lost_on_the_bus(start: Start):
+    process = start("--bus", "--plain", "--seconds", "3", "--every", "0.7")
+    output, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, errors) == (0, ""), output
+    assert output.startswith("2 publishers, 2 subscribers, 2 processes that stand for host")
+    table = rows(output)
+    assert int(table["published"]) > 0
+    assert int(table["delivered"]) == 2 * int(table["published"])
+    assert (table["lost"], table["duplicated"], table["out of order"]) == ("0", "0", "0")
+    assert int(table["takeovers"]) >= 1
+    assert 0 < float(table["median pause"]) <= float(table["worst pause"])
+    assert "Each subscriber had every message, once and in order." in output
+    assert not Path(output.splitlines()[0].rpartition("; in ")[2]).exists()
+
+
+@pytest.mark.parametrize("play", [(), ("--bus",)])
+def test_as_json(start: Start, play: tuple[str, ...]):
+    output, errors = start(*play, "--json", "--seconds", "2", "--every", "0.4").communicate(
+        timeout=DEADLINE
+    )
+    document = json.loads(output)
+    assert (errors, document["clean"], document["lost"], document["errors"]) == ("", True, 0, "")
+    first = document["takeovers"][0]
+    assert first["after"] >= 0.4
+    assert first["host"] != first["killed"] > 0
+    assert document["worst_pause"] >= document["median_pause"] > 0
+
+
+def test_too_few_for_the_bus(start: Start):
+    process = start("--bus", "--workers", "3")
+    assert "--workers" in process.communicate(timeout=DEADLINE)[1]
+    assert process.returncode == 2
+
+
+def test_nobody_reads_any_more(start: Start):
+    process = start("--plain", "--seconds", "60", "--every", "60")
+    directory = first_second(process)
+    process.stdout.close()
+    process.stdout = None
+    assert process.communicate(timeout=DEADLINE)[1] == ""
+    assert process.returncode == 141  # not 0: that would say that nothing was lost
+    assert not directory.exists()
 
 
 def test_in_a_given_directory(start: Start, channel_dir: Path):
@@ -103,9 +152,13 @@ def test_an_insecure_directory_is_refused(start: Start, channel_dir: Path):
     assert process.returncode == 1
 
 
-def test_on_a_terminal(start: Start):
+@pytest.mark.parametrize(
+    ("play", "verdict"),
+    [((), b"Nothing was lost"), (("--bus",), b"Each subscriber had every message")],
+)
+def test_on_a_terminal(start: Start, play: tuple[str, ...], verdict: bytes):
     master, slave = pty.openpty()
-    process = start("--seconds", "1.5", "--every", "0.5", stdout=slave, text=False)
+    process = start(*play, "--seconds", "1.5", "--every", "0.5", stdout=slave, text=False)
     os.close(slave)
     output = b""
     try:
@@ -115,7 +168,7 @@ def test_on_a_terminal(start: Start):
         pass
     os.close(master)
     assert process.wait(DEADLINE) == 0, output
-    for word in (b"messages/s", b"next host", b"worst pause", b"Nothing was lost"):
+    for word in (b"messages/s", b"next host", b"worst pause", verdict):
         assert word in output
 
 
@@ -161,35 +214,61 @@ def test_a_process_that_dies_by_itself_is_a_failure(start: Start):
 # --- what is said in the end ----------------------------------------------------------------------
 
 
-def closing(totals: Totals, capsys: pytest.CaptureFixture[str]) -> str:
-    demo = Demo(Settings(3, 1.0, 1.0), "/nowhere", counts={1: totals})
+def closing(play: Play, capsys: pytest.CaptureFixture[str]) -> str:
+    demo = Demo(Settings(1.0, 1.0), play, "/nowhere")
     with view_of(demo, plain=True) as view:
         view.close(demo, "a complaint")
     return capsys.readouterr().out
 
 
+def sockets(**counts: int) -> SocketPlay:
+    play = SocketPlay(3)
+    play.counts = {1: counts}
+    return play
+
+
+def bus(published: int, *subscribers: dict[str, int]) -> BusPlay:
+    play = BusPlay(6)
+    play.counts = {1: {"published": published}, **dict(enumerate(subscribers, 2))}
+    return play
+
+
 def test_a_loss_is_said(capsys: pytest.CaptureFixture[str]):
-    output = closing(Totals(sent=5, received=4, unmarked=1), capsys)
+    output = closing(sockets(sent=5, received=4, unmarked=1), capsys)
     assert "What was promised was not kept." in output
     assert "a complaint" in output
     assert (rows(output)["lost"], rows(output)["unmarked"]) == ("1", "1")
 
 
+def test_a_loss_on_the_bus_is_said(capsys: pytest.CaptureFixture[str]):
+    output = closing(bus(5, {"delivered": 5}, {"delivered": 3, "duplicated": 2}), capsys)
+    assert "What was promised was not kept." in output
+    table = rows(output)
+    assert (table["published"], table["delivered"], table["lost"]) == ("5", "8", "2")
+    assert table["duplicated"] == "2"
+
+
 @pytest.mark.parametrize(
-    ("totals", "clean"),
+    ("play", "clean"),
     [
-        (Totals(sent=5, received=5, redelivered=2), True),
-        (Totals(), False),
-        (Totals(sent=5, received=4), False),
-        (Totals(sent=5, received=5, misordered=1), False),
-        (Totals(sent=5, received=5, redelivered=1, unmarked=1), False),
+        (sockets(sent=5, received=5, redelivered=2), True),
+        (sockets(), False),
+        (sockets(sent=5, received=4), False),
+        (sockets(sent=5, received=5, misordered=1), False),
+        (sockets(sent=5, received=5, redelivered=1, unmarked=1), False),
+        (bus(5, {"delivered": 5}, {"delivered": 5}), True),
+        (bus(0, {}, {}), False),
+        (bus(5, {"delivered": 5}, {"delivered": 4}), False),
+        (bus(5, {"delivered": 5}), False),
+        (bus(5, {"delivered": 5}, {"delivered": 5, "duplicated": 1}), False),
+        (bus(5, {"delivered": 5}, {"delivered": 5, "misordered": 1}), False),
     ],
 )
-def test_what_counts_as_clean(totals: Totals, clean: bool):
-    assert totals.clean is clean
+def test_what_counts_as_clean(play: Play, clean: bool):
+    assert play.clean is clean
 
 
-def test_a_pause_lasts_until_the_last_writer_hears():
+def test_a_pause_lasts_until_the_last_one_hears():
     takeover = Takeover(after=1.0, killed=1, at=1_000_000, waiting={7})
     assert takeover.pause is None
     takeover.waiting.clear()
@@ -197,8 +276,26 @@ def test_a_pause_lasts_until_the_last_writer_hears():
     assert takeover.pause == pytest.approx(0.005)
 
 
+def cast(play: Play) -> dict[str, int]:
+    return {role: number for stage in play.stages for role, number in stage.items()}
+
+
 @pytest.mark.parametrize(("workers", "writers"), [(3, 1), (4, 2), (5, 2), (9, 4)])
-def test_two_at_least_stand_for_host(workers: int, writers: int):
-    settings = Settings(workers, 1.0, 1.0)
-    assert settings.writers == writers
-    assert settings.workers - settings.writers >= 2
+def test_who_takes_part(workers: int, writers: int):
+    play = SocketPlay(workers)
+    assert cast(play) == {"writer": writers, CANDIDATE: workers - writers}
+    assert play.candidates >= 2
+
+
+@pytest.mark.parametrize(
+    ("workers", "publishers", "subscribers"), [(4, 1, 1), (5, 1, 2), (6, 2, 2), (9, 3, 3)]
+)
+def test_who_takes_part_on_the_bus(workers: int, publishers: int, subscribers: int):
+    play = BusPlay(workers)
+    candidates = workers - publishers - subscribers
+    assert cast(play) == {
+        "publisher": publishers,
+        "subscriber": subscribers,
+        CANDIDATE: candidates,
+    }
+    assert play.candidates == candidates >= 2

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from open_channel.cli.options import Directory, Json, Name, where
 from open_channel.cli.output import refusals
-from open_channel.io.directory import Resolved, resolve
 
 __all__ = ["app"]
+
+_NOT_SEEN = 141  # nobody reads any more what came of it: as a shell says of SIGPIPE
 
 app = typer.Typer(
     help="Processes of one machine talk over a channel by name. See it work, and look into it.",
@@ -20,22 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-_Directory = Annotated[
-    Path | None,
-    typer.Option(
-        "--directory",
-        "-d",
-        metavar="DIR",
-        help="Look here instead of where the library looks by itself.",
-        show_default=False,
-    ),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
-
-def _where(directory: Path | None) -> Resolved:
-    return resolve() if directory is None else Resolved(resolve(directory).path, "--directory")
 
 
 def _print_version(wanted: bool) -> None:
@@ -58,18 +45,26 @@ def options(
 
 @app.command()
 def demo(
+    bus: Annotated[
+        bool, typer.Option("--bus", help="Publish and subscribe instead of writing to sockets.")
+    ] = False,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=3, help="How many processes: half of them write, the others stand for host."
+            min=3,
+            help="How many processes; two of them, or more, stand for host.",
+            show_default="4; 6 with --bus",
         ),
-    ] = 4,
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long they talk.")] = 10.0,
     every: Annotated[
         float, typer.Option(min=0.05, help="Seconds from one kill of the host to the next.")
     ] = 1.0,
     plain: Annotated[
         bool, typer.Option("--plain", help="One line a second instead of the live display.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the closing table as one JSON document.")
     ] = False,
     directory: Annotated[
         Path | None,
@@ -88,38 +83,51 @@ def demo(
     they are never killed. The others stand for host: whoever hosts is killed (SIGKILL), another
     takes over, and a new process takes the place of the dead one. At the end the writers count
     what was lost. The exit code is 0 only if nothing was, and all came back in order.
-    """
-    from open_channel.cli.demo.run import Settings, run_demo
 
+    With --bus some processes publish numbered messages, and others subscribe and check that each
+    publisher's arrive once and in order.
+    """
+    from open_channel.cli.demo.bus.play import BusPlay
+    from open_channel.cli.demo.run import run_demo
+    from open_channel.cli.demo.sockets.play import SocketPlay
+    from open_channel.cli.demo.state import Settings
+    from open_channel.cli.demo.view import view_of
+
+    workers = workers or (6 if bus else 4)
+    if bus and workers < 4:
+        raise typer.BadParameter("4 at least with --bus", param_hint="--workers")
+    play = BusPlay(workers) if bus else SocketPlay(workers)
+    code = _NOT_SEEN
     with refusals():
-        code = run_demo(Settings(workers, seconds, every, directory), plain=plain)
+        show = partial(view_of, plain=plain, as_json=as_json)
+        code = run_demo(Settings(seconds, every, directory), play, show)
     raise typer.Exit(code)
 
 
 @app.command()
-def ls(directory: _Directory = None, as_json: _Json = False) -> None:
+def ls(directory: Directory = None, as_json: Json = False) -> None:
     """List the channels: who hosts each, since when, and how many members it has."""
     from open_channel.cli.channels import show_channels
 
     with refusals():
-        show_channels(_where(directory), as_json=as_json)
+        show_channels(where(directory), as_json=as_json)
 
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="The channel's name.", show_default=False)],
-    directory: _Directory = None,
-    as_json: _Json = False,
+    name: Name,
+    directory: Directory = None,
+    as_json: Json = False,
 ) -> None:
     """Show everything about one channel; exits with 1 when there is none of that name."""
     from open_channel.cli.channels import show_channel
 
     with refusals():
-        show_channel(_where(directory), name, as_json=as_json)
+        show_channel(where(directory), name, as_json=as_json)
 
 
 @app.command()
-def doctor(directory: _Directory = None, as_json: _Json = False) -> None:
+def doctor(directory: Directory = None, as_json: Json = False) -> None:
     """Check that channels can work here; exits with 1 when something is wrong.
 
     It says which directory is used and why, whether it is safe, whether file locks work in it, who
@@ -128,4 +136,4 @@ def doctor(directory: _Directory = None, as_json: _Json = False) -> None:
     from open_channel.cli.doctor import examine
 
     with refusals():
-        examine(_where(directory), as_json=as_json)
+        examine(where(directory), as_json=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
@@ -18,15 +19,21 @@ from open_channel.errors import ChannelError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["age", "console", "fail", "grid", "print_json", "refusals", "table"]
+__all__ = ["age", "console", "fail", "grid", "print_json", "refusals", "table", "warn"]
 
 _PIPE_WIDTH = 160  # columns for what is not a terminal; Rich would cut at 80
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to ``refusals()``; Rich's own would end with exit code 1."""
+        raise  # noqa: PLE0704 (called while it is handled)
 
 
 def console() -> Console:
     """A console that prints channel names as they are."""
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    return _Console(width=width, markup=False, highlight=False, emoji=False)
 
 
 def table(*columns: str, rows: Sequence[Sequence[RenderableType]], title: str = "") -> Table:
@@ -67,11 +74,23 @@ def fail(text: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def warn(text: str) -> None:
+    """Say on standard error what one should know."""
+    print(f"open-channel: {text}", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def refusals() -> Generator[None]:
-    """What the library or the system refuses becomes one line and exit code 1."""
+    """What the library or the system refuses becomes one line and exit code 1.
+
+    Nobody reading what is printed any more (``| head``) is no error: the command ends, with 0.
+    """
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain once more at its end, when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ChannelError, OSError) as error:
         raise fail(str(error)) from None
 

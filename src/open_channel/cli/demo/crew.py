@@ -60,11 +60,11 @@ class Child:
         self.process.send_signal(signal.SIGKILL)
         return at
 
-    def stop(self) -> None:
-        """Tell it to finish; harmless when it has ended."""
+    def stop(self, sent: int) -> None:
+        """Tell it to finish, and how much was sent by all; harmless when it has ended."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(b"stop\n")
+            self.process.stdin.write(b"stop %d\n" % sent)
 
     def close(self) -> None:
         """Reap it, and close what leads to it."""
@@ -77,7 +77,8 @@ class Child:
 class Crew:
     """All processes that run now; at the end of the ``with`` block none does."""
 
-    def __init__(self, name: str, directory: str) -> None:
+    def __init__(self, play: str, name: str, directory: str) -> None:
+        self._script = (sys.executable, "-m", "open_channel.cli.demo.worker", play)
         self._arguments = (name, directory)
         self._selector = selectors.DefaultSelector()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
@@ -104,7 +105,7 @@ class Crew:
     def spawn(self, role: str) -> Child:
         """Start a process of its own, with nothing inherited from this one but its environment."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "open_channel.cli.demo.worker", role, *self._arguments],
+            [*self._script, role, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

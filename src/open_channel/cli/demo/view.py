@@ -12,12 +12,12 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from open_channel.cli.output import console, grid, table
+from open_channel.cli.output import console, grid, print_json, table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from open_channel.cli.demo.run import Demo
+    from open_channel.cli.demo.state import Demo
 
 __all__ = ["View", "view_of"]
 
@@ -47,8 +47,10 @@ class View(ABC):
         """Show the closing table; ``words`` is what the workers wrote to standard error."""
 
 
-def view_of(demo: Demo, *, plain: bool) -> View:
+def view_of(demo: Demo, *, plain: bool, as_json: bool = False) -> View:
     """The live view on a terminal, the plain one elsewhere or when it is asked for."""
+    if as_json:
+        return _Json()
     return _Plain(demo) if plain or not sys.stdout.isatty() else _Lively(demo)
 
 
@@ -68,16 +70,11 @@ class _Rate:
 
 
 def _heading(demo: Demo) -> str:
-    settings = demo.settings
-    candidates = settings.workers - settings.writers
+    settings, play = demo.settings, demo.play
     return (
-        f"{_count(settings.writers, 'writer')}, {candidates} processes that stand for host, "
+        f"{play.heading()}, {play.candidates} processes that stand for host, "
         f"{settings.seconds:g} s; the host is killed every {settings.every:g} s"
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s'[: number != 1]}"
 
 
 def _ms(seconds: float) -> str:
@@ -86,28 +83,53 @@ def _ms(seconds: float) -> str:
 
 def _closing(demo: Demo) -> list[tuple[str, str, str]]:
     """The table at the end: what, how much, and what that means."""
-    totals, pauses = demo.totals, demo.pauses
-    rows = [
-        ("sent", f"{totals.sent:,}", "numbered messages of the writers"),
-        ("received", f"{totals.received:,}", "of them came back from a host"),
-        ("lost", f"{totals.lost:,}", "never came back"),
-        ("redelivered", f"{totals.redelivered:,}", "came back again after a takeover"),
-        ("out of order", f"{totals.misordered:,}", "came back before or after their turn"),
-        ("takeovers", f"{len(pauses):,}", "after a host was killed"),
-    ]
-    if totals.unmarked:
-        rows.insert(4, ("unmarked", f"{totals.unmarked:,}", "redelivered and not marked as such"))
+    play, pauses = demo.play, demo.pauses
+    rows = [(row.label, f"{row.value:,}", row.meaning) for row in play.rows()]
+    rows.append(("takeovers", f"{len(pauses):,}", "after a host was killed"))
     if pauses:
-        meaning = "from the kill until all writers had an echo again"
-        rows.append(("median pause", _ms(demo.median_pause), meaning))
-        rows.append(("worst pause", _ms(max(pauses)), meaning))
+        rows.append(("median pause", _ms(demo.median_pause), play.pause))
+        rows.append(("worst pause", _ms(max(pauses)), play.pause))
     return rows
 
 
 def _verdict(demo: Demo) -> str:
-    if demo.totals.clean:
-        return "Nothing was lost, and all came back in order."
-    return "What was promised was not kept."
+    return demo.play.praise if demo.play.clean else "What was promised was not kept."
+
+
+# --- for programs ---------------------------------------------------------------------------------
+
+
+class _Json(View):
+    """The closing table as one document, and nothing before it."""
+
+    def __exit__(self, *error: object) -> None:
+        """See ``View``."""
+
+    def show(self, demo: Demo) -> None:
+        """See ``View``."""
+
+    def close(self, demo: Demo, words: str) -> None:
+        """See ``View``."""
+        pauses = demo.pauses
+        rows = {row.label.replace(" ", "_"): row.value for row in demo.play.rows()}
+        takeovers = [
+            {
+                "after": round(takeover.after, 3),
+                "killed": takeover.killed,
+                "host": takeover.host or None,
+                "pause": takeover.pause,
+            }
+            for takeover in demo.takeovers
+        ]
+        document = {
+            "clean": demo.play.clean,
+            **rows,
+            "takeovers": takeovers,
+            "median_pause": demo.median_pause if pauses else None,
+            "worst_pause": max(pauses, default=None),
+            "errors": words,
+        }
+        print_json(document)
 
 
 # --- plain ----------------------------------------------------------------------------------------
@@ -127,7 +149,7 @@ class _Plain(View):
     def show(self, demo: Demo) -> None:
         if not demo.begun:
             return
-        rate = self._rate.take(time.monotonic(), demo.totals.received)
+        rate = self._rate.take(time.monotonic(), demo.play.received)
         if demo.elapsed < self._due:
             return
         self._due += 1.0
@@ -175,14 +197,14 @@ class _Lively(View):
         if now < self._due:
             return
         self._due = now + _FRESH
-        rate = self._rate.take(now, demo.totals.received)
+        rate = self._rate.take(now, demo.play.received)
         self._bars.append(rate)
         self._live.update(self._picture(demo, rate), refresh=True)
 
     def _picture(self, demo: Demo, rate: float) -> RenderableType:
         if not demo.begun:
             return Text("starting the processes", style="dim")
-        totals, host = demo.totals, demo.host
+        play, host = demo.play, demo.host
         hosting = f"pid {host.pid}, epoch {host.epoch}" if host else "nobody"
         highest = max(self._bars) or 1.0
         bars = "".join(_BARS[round(bar / highest * (len(_BARS) - 1))] for bar in self._bars)
@@ -191,8 +213,8 @@ class _Lively(View):
                 ("time", f"{min(demo.elapsed, demo.settings.seconds):.1f} s"),
                 ("host", Text(hosting if demo.settled else "killed", "green")),
                 ("rate", Text.assemble(f"{rate:11,.0f} messages/s  ", (bars, "cyan"))),
-                ("sent", f"{totals.sent:11,}"),
-                ("came back", f"{totals.received:11,}"),
+                (play.labels[0], f"{play.sent:11,}"),
+                (play.labels[1], f"{play.received:11,}"),
             ]
         )
         return Group(Text(), facts, self._takeovers(demo))
@@ -212,5 +234,5 @@ class _Lively(View):
         self._console.print(self._takeovers(demo))
         rows = [(label, value, Text(text, "dim")) for label, value, text in _closing(demo)]
         self._console.print(table("", ">", "", rows=rows))
-        style = "bold green" if demo.totals.clean else "bold red"
+        style = "bold green" if demo.play.clean else "bold red"
         self._console.print(Text(_verdict(demo), style))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from open_channel.cli.demo.tally import Tally
+from open_channel.cli.demo.sockets.tally import Tally
 
 FIRST, SECOND, THIRD = (11, 1), (12, 1), (13, 1)
 

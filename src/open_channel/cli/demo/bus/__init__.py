@@ -1,0 +1,1 @@
+"""The play of publishers and subscribers, with a broker that is killed."""

@@ -1,0 +1,1 @@
+"""The play of writers and a host whose listener echoes."""
