@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 DEADLINE = 30.0
+COMMANDS = ("demo", "ls", "info", "doctor", "pub", "sub", "req", "members", "top")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -22,11 +23,11 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_every_command(run: Callable[..., Any]):
     output = run("--help").stdout
-    for command in ("demo", "ls", "info", "doctor"):
+    for command in COMMANDS:
         assert command in output
 
 
-@pytest.mark.parametrize("command", ["demo", "ls", "info", "doctor"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(run: Callable[..., Any], command: str):
     assert "--directory" in run(command, "--help").stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -22,8 +23,13 @@ OURS = sorted({command for _, _, command in ALL if command.startswith("open-chan
 # What a page may tell its reader to run beside them; it is tested elsewhere or not ours.
 OTHERS = ("make", "pip", "python", "gunicorn", "uvicorn", "kill", "curl", "export", "cd")
 
+# These go on until Ctrl-C, unless an option says when they end.
+ENDLESS = {"sub", "top"}
+ENDS = ("--count", "--seconds")
+
 HOST = """
 import sys
+import threading
 from open_channel.sync import open_channel
 
 def listener(socket):
@@ -33,23 +39,57 @@ def listener(socket):
 sockets = [open_channel(name, listener).connect() for name in ("chat", "hello", "visits")]
 for socket in sockets:
     socket.wait_connected()
+
+bus = open_channel("shop")
+bus.serve("price", lambda request: 3 * request.data["sku"]).__enter__()
+bus.serve("stats", lambda request: {"requests": 7}).__enter__()
+bus.subscribe("orders.*").__enter__()
+
+def publish():
+    while not done.wait(0.05):
+        bus.publish("orders.eu", {"id": 7})
+        bus.publish("jobs", "work")
+
+done = threading.Event()
+publishing = threading.Thread(target=publish)
+publishing.start()
 print('{"ready": true}', flush=True)
 sys.stdin.readline()
+done.set()
+publishing.join()
 """
 
 
 @pytest.mark.parametrize("command", OURS)
 def test_a_command_of_ours_runs(command: str, channel_dir: Path, processes: Processes):
     processes("-c", HOST).expect("ready")
-    arguments = shlex.split(command.partition("|")[0])
+    arguments = shlex.split(command.partition("|")[0], comments=True)
     arguments[0:1] = [str(Path(sys.executable).with_name("open-channel"))]
+    given = None
+    if "<" in arguments:
+        *arguments, _, file = arguments
+        given = (ROOT / file).read_text(encoding="utf-8")
     if arguments[1:2] == ["demo"]:
         arguments += ["--plain", "--seconds=1.5", "--every=0.5"]
+    endless = arguments[1] in ENDLESS or "--watch" in arguments
+    if endless and not any(option in arguments for option in ENDS):
+        check_until_interrupted(arguments)
+        return
     done = subprocess.run(
-        arguments, capture_output=True, text=True, timeout=2 * DEADLINE, check=False
+        arguments, input=given, capture_output=True, text=True, timeout=2 * DEADLINE, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
+
+
+def check_until_interrupted(arguments: list[str]) -> None:
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().strip()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, errors
 
 
 @pytest.mark.parametrize(("page", "line", "command"), ALL)

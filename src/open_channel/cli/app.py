@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from open_channel.cli.bus.commands import bus_commands
 from open_channel.cli.options import Directory, Json, Name, where
 from open_channel.cli.output import refusals
 
@@ -137,3 +138,6 @@ def doctor(directory: Directory = None, as_json: Json = False) -> None:
 
     with refusals():
         examine(where(directory), as_json=as_json)
+
+
+app.add_typer(bus_commands)
