@@ -28,7 +28,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long things happen")
     parser.add_argument("--seed", type=int, default=0, help="what happens; 0: any")
     parser.add_argument("--verbose", action="store_true", help="tell what happens when it does")
+    parser.add_argument("--ledgers", type=Path, help="a folder in which the ledgers are left")
     options = parser.parse_args()
+    if options.ledgers:
+        options.ledgers.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     begin = time.monotonic()
 
@@ -38,7 +41,7 @@ def main() -> int:
 
     seed = options.seed or time.time_ns() % (1 << 32)
     print(f"seed {seed}", flush=True)
-    result = chaos(seed, options.seconds, tell)
+    result = chaos(seed, options.seconds, tell, options.ledgers)
     print(*report(result), sep="\n")
     return 1 if result.violations else 0
 

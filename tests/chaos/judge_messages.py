@@ -55,7 +55,7 @@ def pairs_in_touch(run: Run) -> int:
 def family_of(subscriber: Witness) -> str:
     """Which messages it subscribes to."""
     pattern: str = subscriber.options["pattern"]
-    return pattern.split(".")[0]
+    return pattern.split(".", maxsplit=1)[0]
 
 
 def _sent(publisher: Witness, family: str) -> list[float]:
@@ -157,7 +157,9 @@ def _last(
     run: Run, subscriber: Witness, publisher: Witness, got: list[_Got], sent: list[float]
 ) -> Iterator[Violation]:
     """Whoever stays to the end gets what is published when all is calm, whatever befell it."""
-    if not (subscriber.stays and publisher.stays) or publisher.first("flushed") == float("inf"):
+    if not (subscriber.stays and subscriber.alive and publisher.stays):
+        return
+    if not publisher.of("flushed"):
         return
     if not got or got[-1].number != len(sent) - 1:
         last = got[-1].number if got else None

@@ -293,8 +293,10 @@ class Actor(Part):
     async def play_leader(self) -> None:
         async def run() -> None:
             self.note("locked", "leader")
-            await self.rest(self.options["takes"] * self.chance.random())
-            self.note("unlocks", "leader", True)
+            try:
+                await self.rest(self.options["takes"] * self.chance.random())
+            finally:
+                self.note("unlocks", "leader", True)
 
         async def lead() -> None:
             while not self.finishing.is_set():

@@ -18,6 +18,7 @@ from tests.chaos.judge_rest import (
     judge_processes,
     judge_vacancies,
 )
+from tests.chaos.judge_volume import judge_volume
 from tests.chaos.judge_work import judge_jobs, judge_requests
 
 __all__ = ["Result", "chaos"]
@@ -42,16 +43,21 @@ class Result(NamedTuple):
     """Descriptors, of the process that had most open when all was calm."""
 
 
-def chaos(seed: int, seconds: float, tell: Callable[[str], None] = lambda _: None) -> Result:
+def chaos(
+    seed: int,
+    seconds: float,
+    tell: Callable[[str], None] = lambda _: None,
+    ledgers: Path | None = None,
+) -> Result:
     """Run for so long, and what it takes to end; whatever is wrong stands in the result.
 
-    ``tell`` gets what happens, when it does.
+    ``tell`` gets what happens, when it does. ``ledgers`` is a folder where the ledgers stay.
     """
     with (
         tempfile.TemporaryDirectory(prefix="oc-chaos-", dir="/tmp") as folder,
         tempfile.TemporaryDirectory(prefix="oc-", dir="/tmp", ignore_cleanup_errors=True) as place,
     ):
-        crew = Crew(Path(place), Path(folder), LIMITS)
+        crew = Crew(Path(place), ledgers or Path(folder), LIMITS)
         try:
             return _Play(crew, seed, seconds, tell).result()
         finally:
@@ -96,6 +102,7 @@ class _Play:
         ):
             self.violations += judge(run)
         self.violations += judge_processes(run, errors)
+        self.violations += judge_volume(run, director.happened, self.seconds)
         return Result(
             self.seed,
             self.seconds,
