@@ -109,8 +109,11 @@ def _problem(
     ):
         # Somebody who comes and goes: gone before, gone meanwhile, or not serving yet.
         return "" if outcome in {"reply", "ResponderDied", "NoResponders"} else outcome
-    if kind == "to" and target is not None:
-        return "" if outcome == "reply" and by == [target.name] else outcome
+    if kind == "to":
+        if target is not None and target.stays and target.first("serves") < begun:
+            return "" if outcome == "reply" and by == [target.name] else outcome
+        # Somebody who comes and goes: gone before, gone meanwhile, or not serving yet.
+        return "" if outcome in {"reply", "ResponderDied", "NoResponders"} else outcome
     return "" if outcome in {"reply", "ResponderDied"} else outcome
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from open_channel import Limits
 from tests.chaos.notes import Config, Notes, Watch
 
-__all__ = ["CHANNEL", "FLUSHES", "SETTLES", "Part"]
+__all__ = ["ANSWERS", "CHANNEL", "FLUSHES", "SETTLES", "Part"]
 
 CHANNEL = "shop"
+ANSWERS = 20.0  # seconds in which a listener must have answered what was written
 FLUSHES = 90.0  # seconds that a flush may take: jobs wait for consumers that are stopped
 SETTLES = 5.0  # seconds in which what was closed must be gone
 _SIZES = (0, 0, 0, 10, 100, 1000)
