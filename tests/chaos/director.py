@@ -79,7 +79,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _READY = {"subscriber": "subscribed", "worker": "works", "responder": "serves"}
 
 _ASLEEP = 3  # at once, at most
-_NOT_STOPPED = 2.0  # seconds in which all come back after the directory was deleted
+_HEALS = 2.0  # seconds in which all come back after the directory was deleted
 _MOMENT = (0.05, 0.6)  # seconds; less than the lag: who stays is in touch all the same
 _STOP = (0.4, 5.5)
 _BLOCK = (0.1, 2.5)
@@ -169,9 +169,14 @@ class Director:
             if time.monotonic() > begin + seconds:
                 break
             self._step = step
+            if self._heals():
+                continue  # who lives can be told from who is dead again when all are back
             name = step.kind.replace("'s", "").replace(" ", "_")
             if getattr(self, name)():
                 self.happened[step.kind] += 1
+
+    def _heals(self) -> bool:
+        return bool(self.deleted) and time.monotonic() - self.deleted[-1] < _HEALS
 
     def _wait_until(self, when: float) -> None:
         while True:
@@ -213,8 +218,7 @@ class Director:
 
     def _stop(self, actor: Actor | None, seconds: float) -> bool:
         asleep = sum(other.stopped for other in self.crew.present)
-        just_deleted = self.deleted and time.monotonic() - self.deleted[-1] < _NOT_STOPPED
-        if actor is None or actor.stopped or asleep >= _ASLEEP or just_deleted:
+        if actor is None or actor.stopped or asleep >= _ASLEEP:
             return False
         self.say(f"{actor} is stopped for {seconds:.2f} s")
         actor.stop()
