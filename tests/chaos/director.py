@@ -95,7 +95,7 @@ class Director:
         self.chance = random.Random(seed)
         self.log: list[tuple[float, str]] = []
         self.happened: Counter[str] = Counter()
-        self.deleted: list[float] = []
+        self.deleted: list[tuple[float, float]] = []
         self._wakes: list[tuple[float, int, Actor]] = []
         self._keys = itertools.count()
         self._step = Step(0.0, "", 0.0, 0.0)
@@ -149,7 +149,7 @@ class Director:
         self._tell(text)
 
     def _passing(self) -> list[Actor]:
-        return [a for a in self.crew.present if not a.stays and not a.stopped]
+        return [a for a in self.crew.present if not a.stays and not a.stopped and a.alive]
 
     def _one(self, actors: list[Actor]) -> Actor | None:
         return actors[int(self._step.spot * len(actors))] if actors else None
@@ -176,7 +176,7 @@ class Director:
                 self.happened[step.kind] += 1
 
     def _heals(self) -> bool:
-        return bool(self.deleted) and time.monotonic() - self.deleted[-1] < _HEALS
+        return bool(self.deleted) and time.monotonic() - self.deleted[-1][1] < _HEALS
 
     def _wait_until(self, when: float) -> None:
         while True:
@@ -203,7 +203,7 @@ class Director:
     # --- what happens ----------------------------------------------------------------------
 
     def _kill(self, actor: Actor | None, why: str) -> bool:
-        if actor is None or actor.stays:
+        if actor is None or actor.stays or not actor.alive:
             return False
         hosted = [service for service in ("broker", "listener") if self.crew.host(service) is actor]
         actor.kill()
@@ -218,7 +218,7 @@ class Director:
 
     def _stop(self, actor: Actor | None, seconds: float) -> bool:
         asleep = sum(other.stopped for other in self.crew.present)
-        if actor is None or actor.stopped or asleep >= _ASLEEP:
+        if actor is None or actor.stopped or not actor.alive or asleep >= _ASLEEP:
             return False
         self.say(f"{actor} is stopped for {seconds:.2f} s")
         actor.stop()
@@ -331,7 +331,8 @@ class Director:
     def the_directory_is_deleted(self) -> bool:
         if any(actor.stopped for actor in self.crew.present):
             return False  # nobody could tell that those who sleep are alive
-        self.deleted.append(time.monotonic())
-        self.say("the directory is deleted")
+        begin = time.monotonic()
         shutil.rmtree(self.crew.directory, ignore_errors=True)
+        self.deleted.append((begin, time.monotonic()))
+        self.say("the directory is deleted")
         return True

@@ -98,8 +98,8 @@ class Run:
     begin: float = 0.0
     end: float = float("inf")
     """When calm came."""
-    deleted: list[float] = field(default_factory=list)
-    """When the directory was."""
+    deleted: list[tuple[float, float]] = field(default_factory=list)
+    """When the directory was: from and to, since that takes its time."""
 
     @property
     def patience(self) -> float:

@@ -134,9 +134,8 @@ def _exact(
 
 def _end_of(subscriber: Witness) -> float:
     """Up to when it is owed anything: what is under way as it leaves it may have or not."""
-    if subscriber.killed is not None:
-        return subscriber.killed
-    return subscriber.first("unsubscribed")
+    killed = float("inf") if subscriber.killed is None else subscriber.killed
+    return min(killed, subscriber.first("unsubscribed"))
 
 
 def _due(publisher: Witness, sent: int, ended: float) -> int:

@@ -48,7 +48,7 @@ def _terms(run: Run, witness: Witness) -> Iterator[tuple[str, Term]]:
         released[name].append(at)
     for name, begin in witness.of("locked"):
         ends = [at for at in released[name] if at >= begin]
-        ends += [at for at in run.deleted if at >= begin]
+        ends += [max(begin, since) for since, until in run.deleted if until >= begin]
         if witness.killed is not None and witness.killed >= begin:
             ends.append(witness.killed)
         # One who has noted neither ended by itself, and is judged for that.
