@@ -158,7 +158,8 @@ def _last(
     """Whoever stays to the end gets what is published when all is calm, whatever befell it."""
     if not (subscriber.stays and subscriber.alive and publisher.stays):
         return
-    if not publisher.of("flushed"):
+    flushed = publisher.of("flushed")
+    if not flushed or subscriber.id in flushed[-1][1]:  # left out, and told so
         return
     if not got or got[-1].number != len(sent) - 1:
         last = got[-1].number if got else None

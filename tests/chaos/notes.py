@@ -16,7 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,17 +119,14 @@ class Resources:
     """What a process has open."""
 
     files: Counter[str]
-    threads: list[str]
-    tasks: int
+    threads: Counter[str]
+    tasks: Counter[str]
 
     def beyond(self, before: Resources) -> list[str]:
         """What was not there before."""
         more = [f"{count} {kind}" for kind, count in (self.files - before.files).items()]
-        threads = Counter(self.threads) - Counter(before.threads)
-        more += [f"thread {name}" for name in threads.elements()]
-        if self.tasks > before.tasks:
-            more.append(f"{self.tasks - before.tasks} tasks")
-        return more
+        more += [f"thread {name}" for name in (self.threads - before.threads).elements()]
+        return more + [f"task {name}" for name in (self.tasks - before.tasks).elements()]
 
 
 def warm_up() -> None:
@@ -158,9 +155,11 @@ def measure() -> Resources:
         except OSError:  # the descriptor of the listing itself
             continue
         files[target.split(":[")[0]] += 1
-    try:
-        tasks = len(asyncio.all_tasks())
-    except RuntimeError:
-        tasks = 0
-    tasks += len(asyncio.all_tasks(background_loop()))
-    return Resources(files, sorted(thread.name for thread in threading.enumerate()), tasks)
+    tasks = asyncio.all_tasks(background_loop())
+    with suppress(RuntimeError):  # there is no other loop
+        tasks |= asyncio.all_tasks()
+    return Resources(
+        files,
+        Counter(thread.name for thread in threading.enumerate()),
+        Counter(getattr(task.get_coro(), "__qualname__", repr(task)) for task in tasks),
+    )

@@ -278,6 +278,7 @@ class Actor(Part):
         while not self.finishing.is_set():
             name, timeout = self.draw_lock()
             lock = self.channel.lock(name, timeout=timeout)
+            self.note("wants", name)
             try:
                 with self.watch.call("lock"):
                     await lock.acquire()
@@ -300,6 +301,7 @@ class Actor(Part):
 
         async def lead() -> None:
             while not self.finishing.is_set():
+                self.note("wants", "leader")
                 await self.channel.lead("leader", run)
                 await self.rest(self.pause())
 

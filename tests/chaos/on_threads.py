@@ -252,6 +252,7 @@ class Actor(Part):
         while not self.finishing.is_set():
             name, timeout = self.draw_lock()
             lock = self.channel.lock(name, timeout=timeout)
+            self.note("wants", name)
             try:
                 with self.watch.call("lock"):
                     lock.acquire()
@@ -271,6 +272,7 @@ class Actor(Part):
             self.note("unlocks", "leader", True)
 
         while not self.finishing.is_set():
+            self.note("wants", "leader")
             self.channel.lead("leader", run)
             self.rest()
 

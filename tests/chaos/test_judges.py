@@ -281,3 +281,18 @@ def test_a_seed_is_always_the_same_schedule_and_reaches_everything():
     steps = first(7, 3000)
     assert {step.kind for step in steps} == HAPPENINGS.keys()
     assert all(before.at <= after.at for before, after in itertools.pairwise(steps))
+
+
+def test_one_who_had_the_lock_before_its_file_was_deleted_may_say_so_late():
+    cast = story() | {"l3": locker("l3", 1.5)}
+    del cast["l2"]
+    cast["l3"].notes["wants"] = [["a", 0.9]]
+    assert judge(cast, deleted=[(0.95, 0.96)]) == []
+
+
+def test_an_error_of_a_host_whose_directory_is_deleted_is_none():
+    text = "1.0 ERROR shop: cannot host: [Errno 2] No such file or directory"
+    run = Run(list(story().values()), LAG)
+    assert len(list(judge_processes(run, {"p": text}))) == 1
+    run.deleted.append((1.0, 1.1))
+    assert list(judge_processes(run, {"p": text})) == []
