@@ -72,6 +72,8 @@ class Actor:
         self.stops: list[tuple[float, float]] = []
         """When it was stopped, from and to."""
         self.stopped = False
+        self.busy_until = 0.0
+        """Until when its event loop is blocked, or its interpreter held."""
         self._stdin = -1
         self._pidfd = -1
 

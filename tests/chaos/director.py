@@ -326,10 +326,12 @@ class Director:
         seconds = self._span(_MOMENT if actor.stays else _BLOCK)
         self.say(f"{actor}: {command} for {seconds:.2f} s")
         actor.do(command, seconds=seconds)
+        actor.busy_until = max(actor.busy_until, time.monotonic()) + seconds
         return True
 
     def the_directory_is_deleted(self) -> bool:
-        if any(actor.stopped for actor in self.crew.present):
+        now = time.monotonic()
+        if any(actor.stopped or actor.busy_until > now for actor in self.crew.present):
             return False  # nobody could tell that those who sleep are alive
         begin = time.monotonic()
         shutil.rmtree(self.crew.directory, ignore_errors=True)
