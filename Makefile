@@ -9,10 +9,12 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 COVERAGE_GATE := 85
 SEEDS ?= 1000
 FIRST ?= 1
+SECONDS ?= 60
+SEED ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test lint types core docs unit simulate format demo bench clean
+.PHONY: help env test lint types core docs unit simulate chaos format demo bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +56,9 @@ unit: $(VENV)/.installed ## pytest alone, without coverage; options in ARGS="-k 
 
 simulate: $(VENV)/.installed ## the bus under random schedules; SEEDS=1000 FIRST=1, options in ARGS
 	@$(BIN)/python tools/simulate.py --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
+chaos: $(VENV)/.installed ## real processes under kills, stops, forks; SECONDS=60 SEED=7, options in ARGS
+	@$(BIN)/python tools/chaos.py --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 format: $(VENV)/.installed ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet --exit-zero .

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import shutil
 import statistics
 import threading
 import time
@@ -19,7 +20,7 @@ import uvloop
 
 from open_channel.bus.locks import Lock, lead
 from open_channel.errors import ChannelError, NameCollision, NameInvalid, WaitTimeout
-from open_channel.io import directory
+from open_channel.io import directory, locks
 from open_channel.io.directory import ChannelFiles
 from open_channel.io.lockfile import LockFile, is_locked
 from open_channel.io.locks import _locks, _Waited
@@ -503,6 +504,28 @@ async def test_the_directory_is_deleted(files: ChannelFiles, path: str):
     async with Lock(files, "x") as lock:
         assert lock.held
         assert os.stat(files.directory).st_mode & 0o777 == 0o700
+
+
+async def test_the_directory_is_deleted_just_before_the_file_is_opened(
+    files: ChannelFiles, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    make, deletions = locks._make_directory, [1, 1, 0]
+
+    def make_in_vain(files: ChannelFiles) -> None:
+        make(files)
+        if deletions.pop(0):
+            shutil.rmtree(files.directory)
+
+    monkeypatch.setattr(locks, "_make_directory", make_in_vain)
+    async with Lock(files, "x") as lock:
+        assert lock.held
+        deletions[:] = [1, 0]  # in the helper thread
+        async with Lock(files, "x") as other:
+            assert deletions == []
+            assert (lock.held, other.held) == (False, True)
+    deletions[:] = [1] * 100
+    with pytest.raises(ChannelError, match="No such file"):
+        await Lock(files, "y").acquire()
 
 
 async def test_a_directory_that_cannot_be(files: ChannelFiles, path: str):

@@ -23,6 +23,7 @@ from open_channel.cli.app import app
 from open_channel.protocol import states
 from open_channel.protocol.control import _HELLO, _REFUSAL, _WELCOME, REFUSED_FOR
 from open_channel.protocol.frames import HEADER, MAGIC, VERSION, Kind
+from tests.chaos.evidence import KINDS as CHAOS
 from tests.docs.snippets import ROOT, pages
 
 DOCS = ROOT / "docs"
@@ -200,6 +201,18 @@ def test_the_records_of_the_bus_are_as_the_code_has_them():
 
 
 # --- the house ------------------------------------------------------------------------------------
+
+
+def test_each_guarantee_has_its_proofs_and_they_exist():
+    found = rows(text_of("guarantees.md"), 3)
+    proofs = {cells[0]: cells[2] for cells in found if re.fullmatch(r"[GS]\d+", cells[0])}
+    assert list(proofs) == [f"{kind}{n}" for kind in "GS" for n in range(1, 11)]
+    for name, proof in proofs.items():
+        paths = re.findall(r"`(tests/\S+)`", proof)
+        assert paths, name
+        assert all((ROOT / path).is_file() for path in paths), name
+        for kinds in re.findall(r"`make chaos` \(([^)]*)\)", proof):
+            assert set(kinds.split(", ")) <= CHAOS.keys(), name
 
 
 def test_each_page_is_in_the_menu():

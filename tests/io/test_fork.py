@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from open_channel.io import fork
+import pytest
+
+from open_channel.io import fork, lockfile
 from open_channel.io.lockfile import LockFile, is_locked
 from open_channel.io.pulse import Pulse
 
@@ -92,6 +96,35 @@ def test_no_descriptor_is_left_in_the_child(tmp_path: Path) -> None:
     finally:
         pulse.stop()
         lock.release()
+
+
+@pytest.mark.parametrize("how", [is_locked, LockFile.acquire], ids=["is_locked", "acquire"])
+def test_a_fork_beside_one_who_looks_at_a_lock_inherits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Callable[[str], object]
+) -> None:
+    path = str(tmp_path / "lock")
+    Path(path).touch()
+    try_lock, inside, go_on = lockfile._try_lock, threading.Event(), threading.Event()
+
+    def slowly(fd: int, kind: int) -> bool:
+        locked = try_lock(fd, kind)
+        inside.set()
+        go_on.wait(20)
+        return locked
+
+    monkeypatch.setattr(lockfile, "_try_lock", slowly)
+    found: list[object] = []
+    looking = threading.Thread(target=lambda: found.append(how(path)))
+    looking.start()
+    inside.wait(20)
+    # The fork has to wait for the other thread; one that does not wait is early, and seen to be.
+    timer = threading.Timer(0.2, go_on.set)
+    timer.start()
+    assert in_child(lambda: descriptors(path) == 0)
+    looking.join()
+    timer.join()
+    if isinstance(found[0], LockFile):
+        found[0].release()
 
 
 def descriptors(path: str) -> int:

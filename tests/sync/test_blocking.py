@@ -14,6 +14,7 @@ import pytest
 
 import open_channel
 from open_channel import ChannelClosed, Limits, MessageTooLarge, WaitTimeout
+from open_channel.io.background import background_loop
 from open_channel.sync import Channel, ChannelSocket
 from tests.processes import wait_for
 
@@ -363,3 +364,39 @@ def test_a_blocking_host_serves_while_the_programs_event_loop_is_blocked(opened:
         return socket.read(DEADLINE)  # blocks this event loop, and no other
 
     assert asyncio.run(program()) == b"hello"
+
+
+# --- answers and acknowledgements -----------------------------------------------------------------
+
+
+def test_no_message_is_acknowledged_before_its_answer_is_in_the_outbox(opened: Opened):
+    """The loop may write at any moment: also when the answer is with the thread still."""
+    sockets: queue.Queue[ChannelSocket] = queue.Queue()
+    answer, back = threading.Event(), threading.Event()
+
+    def listener(socket: ChannelSocket) -> None:
+        sockets.put(socket)
+        assert socket.read() == b"one"
+        answer.wait(DEADLINE)
+        socket.write(b"answer")
+        assert socket.read() == b"two"  # so the first one is done
+        back.set()
+        socket.read()
+
+    client = opened("answers", listener).connect()
+    client.write(b"one")
+    client.write(b"two")
+    socket = sockets.get(timeout=DEADLINE)
+    io = socket._socket._io
+    wait_for(lambda: io.session.inbox.received == 2, "both are there")
+
+    async def flush_in_between() -> int:
+        answer.set()
+        back.wait(DEADLINE)  # the loop is held: what the thread left for it is not moved yet
+        io.flush()
+        return io.session.inbox.acked
+
+    loop = background_loop()
+    assert asyncio.run_coroutine_threadsafe(flush_in_between(), loop).result(DEADLINE) == 0
+    assert client.read(DEADLINE) == b"answer"
+    wait_for(lambda: io.session.inbox.acked == 2, "both are acknowledged")

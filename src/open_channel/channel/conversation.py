@@ -154,19 +154,22 @@ class Conversation:
     def take(self) -> bytes | None:
         """The next message, if there is one; in any thread, but in one at a time.
 
-        Coming back for a message is what makes the one before done.
+        On the host's side it is in hand then, until ``settle()``.
         """
         # First in hand, then taken: the loop may count in between, and must not count it as done.
         inbox = self._inbox
         if self._messages:
-            inbox.in_hand = self._unfinished
+            inbox.in_hand += self._unfinished
             return self._messages.popleft()
-        inbox.in_hand = 0
         if self.at_end:
             inbox.end_waits = 0
             if self._error is not None and not isinstance(self._error, ChannelClosed):
                 raise self._error.again()
         return None
+
+    def settle(self, in_hand: int) -> None:
+        """In the loop: all that was taken is done, but for so many messages."""
+        self._inbox.in_hand = in_hand * self._unfinished
 
     def shut(self, error: ChannelError) -> None:
         """Close at once; every use from now on raises ``error``."""

@@ -9,17 +9,26 @@ closes the descriptors themselves and never touches the parent's objects again.
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from open_channel.io.interfaces import Forkable
 
-__all__ = ["unwatch", "watch"]
+__all__ = ["guard", "unwatch", "watch"]
 
 
 # A fork hook cannot be taken back, so there is one for all, and this is what it works on.
 _live: dict[int, Forkable] = {}
 _orphans: list[Forkable] = []
+
+
+guard = threading.RLock()
+"""Held by whoever has opened a lock file that is not watched yet, or no longer.
+
+A fork takes it. Or a child that is forked in that moment by another thread would keep a descriptor
+that nobody there knows: with it a lock, beyond the death of its holder. Held for a few system calls
+that do not wait. Reentrant, because a signal handler may fork while its thread has it."""
 
 
 def watch(thing: Forkable) -> None:
@@ -39,6 +48,7 @@ def _in_child() -> None:
     _orphans.extend(orphans)
     for orphan in orphans:
         orphan.forked()
+    guard.release()
 
 
-os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(before=guard.acquire, after_in_parent=guard.release, after_in_child=_in_child)

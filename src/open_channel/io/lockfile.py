@@ -51,11 +51,12 @@ class LockFile:
     def acquire(cls, path: str) -> LockFile | None:
         """Take the lock if it is free, making the file if there is none; None if it is busy."""
         while True:
-            fd = os.open(path, _FLAGS, 0o600)
-            if not _try_lock(fd, fcntl.LOCK_EX):
-                os.close(fd)
-                return None
-            lock = cls(fd, path)
+            with fork.guard:
+                fd = os.open(path, _FLAGS, 0o600)
+                if not _try_lock(fd, fcntl.LOCK_EX):
+                    os.close(fd)
+                    return None
+                lock = cls(fd, path)
             if lock.holds():
                 return lock
             lock.release()  # a cleaner or a deposer was between us: the path has another file
@@ -66,9 +67,10 @@ class LockFile:
 
         ``over`` is the device and inode of the file that it is to replace.
         """
-        fd = os.open(temporary, _FLAGS | os.O_EXCL, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock = cls(fd, path)
+        with fork.guard:
+            fd = os.open(temporary, _FLAGS | os.O_EXCL, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = cls(fd, path)
         lock._temporary, lock._over = temporary, over
         return lock
 
@@ -107,16 +109,17 @@ class LockFile:
         """Let go of the lock; again is harmless. The file stays: no path is ever unlinked that
         another may own by now.
         """
-        fd, self._fd = self._fd, -1
-        if fd < 0:
-            return
-        fork.unwatch(self)
-        if self._temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._temporary)
-        # Explicitly: a child forked by C code, without our hook, may still share the lock.
-        fcntl.flock(fd, fcntl.LOCK_UN)
-        os.close(fd)
+        with fork.guard:
+            fd, self._fd = self._fd, -1
+            if fd < 0:
+                return
+            fork.unwatch(self)
+            if self._temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._temporary)
+            # Explicitly: a child forked by C code, without our hook, may still share the lock.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
 
     def forked(self) -> None:
         """In a child: close, and leave the lock to the parent (see ``io.fork``)."""
@@ -139,14 +142,15 @@ def is_locked(path: str) -> bool:
 
     It tries the shared lock, so that two who test do not take each other for a holder.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        return not _try_lock(fd, fcntl.LOCK_SH)
-    finally:
-        os.close(fd)
+    with fork.guard:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
 
 
 def file_status(path: str) -> tuple[int, int] | None:
@@ -160,12 +164,13 @@ def file_status(path: str) -> tuple[int, int] | None:
 
 def read_file(path: str) -> tuple[bytes, tuple[int, int] | None, int | None]:
     """Content, device and inode, and modification time in ns, of one file at one moment."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return b"", None, None
-    try:
-        status = os.fstat(fd)
-        return os.pread(fd, _READ, 0), (status.st_dev, status.st_ino), status.st_mtime_ns
-    finally:
-        os.close(fd)
+    with fork.guard:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return b"", None, None
+        try:
+            status = os.fstat(fd)
+            return os.pread(fd, _READ, 0), (status.st_dev, status.st_ino), status.st_mtime_ns
+        finally:
+            os.close(fd)

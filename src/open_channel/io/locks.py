@@ -17,7 +17,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from open_channel.errors import ChannelError, NameCollision, WaitTimeout
 from open_channel.io.directory import check_name, secure
@@ -37,6 +37,9 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 # at once would always be faster: it goes the long way, through the helper thread.
 _JUST_NOW = 0.001  # seconds
 _REMEMBERED = 1024  # released locks
+_DELETED = 10  # times that the directory may be deleted while one lock is asked for
+
+_Opened = TypeVar("_Opened")
 
 
 class _Waited(LockFile):
@@ -227,8 +230,7 @@ class Claim:
 
 def _try(queue: _Queue) -> LockFile | None:
     """The lock, if it is free."""
-    _make_directory(queue.files)
-    return LockFile.acquire(queue.path)
+    return _in_directory(queue, LockFile.acquire)
 
 
 def _start(queue: _Queue) -> None:
@@ -272,8 +274,7 @@ def _wait(queue: _Queue) -> LockFile:
     """Block until this process has the lock on the file that the path names."""
     while True:
         with _locks.guard:
-            _make_directory(queue.files)
-            lock = _Waited.open(queue.path)
+            lock = _in_directory(queue, _Waited.open)
         try:
             lock.wait()
             if lock.holds():
@@ -307,8 +308,19 @@ def _failure(name: str, error: OSError | ChannelError) -> ChannelError:
     return failure
 
 
+def _in_directory(queue: _Queue, open_file: Callable[[str], _Opened]) -> _Opened:
+    """Open the lock's file, and make the directory where something has deleted it."""
+    for left in reversed(range(_DELETED)):
+        _make_directory(queue.files)
+        try:
+            return open_file(queue.path)
+        except FileNotFoundError:  # deleted between the two
+            if not left:
+                raise
+    raise AssertionError
+
+
 def _make_directory(files: ChannelFiles) -> None:
-    """Something may have deleted it."""
     if not os.path.isdir(files.directory):
         secure(files.directory)
 

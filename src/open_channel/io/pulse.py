@@ -32,22 +32,24 @@ class Pulse:
 
     def __init__(self, path: str, interval: float, alive: Callable[[], bool]) -> None:
         # A descriptor of its own: the lock's own may be closed by another thread at any moment.
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with fork.guard:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fork.watch(self)
         self._interval = interval
         self._alive = alive
         self._stop = threading.Event()
-        fork.watch(self)
         threading.Thread(target=self._beat, name="open-channel-pulse", daemon=True).start()
 
     def _beat(self) -> None:
         while not self._stop.wait(self._interval) and self._alive():
             with contextlib.suppress(OSError):  # a file system gone read-only, say
                 os.utime(self._fd)
-        os.close(self._fd)
+        with fork.guard:
+            fork.unwatch(self)
+            os.close(self._fd)
 
     def stop(self) -> None:
         """No more signs; again is harmless."""
-        fork.unwatch(self)
         self._stop.set()
 
     def forked(self) -> None:

@@ -57,6 +57,7 @@ class ChannelSocket:
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes in the queue, counted as in the outbox
         self._told = False  # whether the loop knows that there is something to move or acknowledge
+        self._in_hand = 0  # messages taken, of which the reader has not come back
         opened.on_change = self._change
 
     def _open(self) -> AsyncSocket:
@@ -80,7 +81,10 @@ class ChannelSocket:
                 self._tell()
 
     def _move(self) -> None:
-        """Move what was written into the outbox, and let what was read be acknowledged."""
+        """Move what was written into the outbox, and let what was read be acknowledged.
+
+        In this order, and with nothing in between: what is acknowledged has its answers with it.
+        """
         socket = self._socket
         failure: ChannelError | None = None
         with self._lock:
@@ -95,6 +99,8 @@ class ChannelSocket:
                 failure = error
                 self._queue.clear()
                 self._queued = 0
+            if not self._queue:
+                socket.settle(self._in_hand)
         if failure is not None:
             socket.shut(failure)  # every use in a thread raises it from now on
         socket.flush_soon()
@@ -156,8 +162,10 @@ class ChannelSocket:
         socket = self._open()
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
+            self._in_hand = 0
             while True:
                 message = socket.take()
+                self._in_hand = int(message is not None)
                 if not self._told:
                     self._tell()
                 if message is not None:

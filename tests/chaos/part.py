@@ -1,0 +1,111 @@
+"""What the processes of a chaos run have in common, whatever they run on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from typing import Any
+
+from open_channel import Limits
+from tests.chaos.notes import Config, Notes, Watch
+
+__all__ = ["ANSWERS", "CHANNEL", "FLUSHES", "SETTLES", "Part"]
+
+CHANNEL = "shop"
+ANSWERS = 20.0  # seconds in which a listener must have answered what was written
+FLUSHES = 90.0  # seconds that a flush may take: jobs wait for consumers that are stopped
+SETTLES = 5.0  # seconds in which what was closed must be gone
+_SIZES = (0, 0, 0, 10, 100, 1000)
+_LARGE = 100_000
+
+
+class Part:
+    """One process's part: what it is called, what it writes down, what it draws by chance."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.name = config.name
+        self.options = config.options
+        self.chance = random.Random(config.seed)
+        self.note = Notes(config.ledger)
+        self.watch = Watch(self.note)
+        self.limits = Limits(**config.limits)  # type: ignore[arg-type]
+        self.numbers: dict[str, int] = {}
+        self.conversations = 0
+        self.note("born", os.getpid(), config.role, config.runtime)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"name": self.name, "role": self.config.role}
+
+    def next_message(self, family: str) -> tuple[str, list[Any]]:
+        """The topic and the data of the next one to publish, which is written down."""
+        number = self.numbers[family] = self.numbers.get(family, -1) + 1
+        topic = f"{family}.{self.chance.choice('ab')}"
+        size = _LARGE if self.chance.random() < 0.002 else self.chance.choice(_SIZES)
+        self.note("published", family, number)
+        return topic, [self.name, number, time.monotonic(), b"." * size]
+
+    def pause(self) -> float:
+        """Seconds until it does the next thing."""
+        pause: float = self.options.get("pause", 0.01)
+        return pause * self.chance.uniform(0.5, 1.5)
+
+    def note_message(self, message: Any) -> None:
+        publisher, number, at, _ = message.data
+        self.note("got", message.topic.split(".")[0], publisher, number, message.missed, at)
+
+    # --- requests --------------------------------------------------------------------------
+
+    def draw_request(self, channel: Any) -> tuple[str, str]:
+        """Whom to ask: "one", "all", or "to" a member, and which."""
+        draw = self.chance.random()
+        if draw < 0.1:
+            return "all", ""
+        if draw < 0.2:
+            found = [m.id for m in channel.members if m.labels.get("role") == "responder"]
+            if found:
+                return "to", self.chance.choice(found)
+        return "one", ""
+
+    def judge_reply(self, number: int, reply: Any) -> tuple[str, list[str]]:
+        requester, answered, by = reply
+        right = (requester, answered) == (self.name, number)
+        return ("reply" if right else f"the reply to {requester} {answered}"), [by]
+
+    def judge_replies(self, number: int, replies: dict[str, Any]) -> tuple[str, list[str]]:
+        judged = [
+            (type(reply).__name__, [""])
+            if isinstance(reply, Exception)
+            else self.judge_reply(number, reply)
+            for reply in replies.values()
+        ]
+        wrong = [outcome for outcome, _ in judged if outcome != "reply"]
+        return (wrong[0] if wrong else "replies"), [name for _, by in judged for name in by]
+
+    def draw_lock(self) -> tuple[str, float]:
+        """The name of a lock, and for how long to wait for it."""
+        return self.chance.choice(["a", "b"]), self.chance.choice([0.0, 0.3, 2.0])
+
+    # --- talking with a listener -----------------------------------------------------------
+
+    def question(self, number: int) -> bytes:
+        self.note("wrote", number)
+        return json.dumps([self.name, number]).encode()
+
+    def note_answer(self, answer: bytes) -> int:
+        _, number, pid = json.loads(answer)
+        self.note("answer", number, pid)
+        return int(number)
+
+    def begin_conversation(self) -> str:
+        self.conversations += 1
+        return f"{self.name}/{self.conversations}"
+
+    def hear(self, conversation: str, message: bytes, redelivered: bool) -> bytes:
+        """What a listener says to a message."""
+        client, number = json.loads(message)
+        self.note("heard", client, number, redelivered, conversation)
+        return json.dumps([client, number, os.getpid()]).encode()
