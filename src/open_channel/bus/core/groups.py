@@ -35,6 +35,11 @@ class Job:
         """Whether its holder has received it."""
         self.holder: Subscription | None = None
 
+    def move(self, entry: Entry) -> None:
+        """Its publisher has sent it again in another session: that waits for it now."""
+        entry.waiting += 1
+        self.entry = entry
+
 
 class _Handed:
     """Whether a holder has received a job; it may be another's when that is known."""
