@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
-from open_channel.bus.core.records import MemberInfo
+from open_channel.bus.core.records import JOB_SIZE, MemberInfo
 from open_channel.io.background import background_loop
 from open_channel.io.chance import chance
 from open_channel.io.directory import remove_file
@@ -130,6 +130,7 @@ class BrokerService:
             lag=limits.lag,
             queue=limits.queue,
             feed=max(FEED, limits.window // 4),
+            record=limits.max_message - JOB_SIZE,
         )
         self.broker = Broker(
             expected,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from open_channel.bus.core import records as r
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
+from open_channel.bus.core.vetting import Vetting, vet_subscriptions
 from open_channel.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Bounds(NamedTuple):
     feed: int
     """How much is handed to a member's session at a time. A member need not acknowledge at once
     before a quarter of the window is used up, so with less than that both might wait for ever."""
+    record: int = 1 << 31
+    """The largest publication that is taken in: less than a session takes, by what makes one of its
+    messages a job."""
 
 
 class _Logged(NamedTuple):
@@ -90,6 +94,7 @@ class Broker:
         the files of those who have not come back yet cannot."""
         self._dead = set(dead)
         self._deadline = now + bounds.grace
+        self._vetting = Vetting(bounds.record)
         self._routing = Routing(self)
         self._log: list[_Logged] = []
         self.news_due = _NEVER
@@ -127,6 +132,7 @@ class Broker:
             raise RemoteProtocolError(reason=f"a record of unknown kind {kind}")
 
     def _open(self, member: bytes, outbox: Outbox, snapshot: r.Snapshot) -> None:
+        vet_subscriptions(snapshot.subscriptions, ())
         seat = self.seats.get(member)
         if seat is None:
             seat = self._seat(snapshot.info)
@@ -257,9 +263,7 @@ class Broker:
     # --- publications ----------------------------------------------------------------------
 
     def _publish(self, seat: Seat, kind: int, record: bytes) -> None:
-        publication = r.parse(record)
-        if publication.sender != seat.member:
-            raise RemoteProtocolError(reason="a publication in another member's name")
+        publication = self._vetting.publication(kind, record, seat.member)
         if publication.first <= seat.routed:
             return
         if self._news and seat.info in self._news:
@@ -276,8 +280,6 @@ class Broker:
         else:
             groups = set()
         if kind == r.PUBLISH:
-            if publication.to != r.NOBODY:
-                raise RemoteProtocolError(reason="a publication to a topic and to a member")
             self._routing.publish(publication, entry, groups)
         else:
             self._direct(publication, entry)
@@ -342,6 +344,7 @@ class Broker:
     def _command(self, seat: Seat, record: r.Control) -> None:
         match record:
             case r.Subscribe():
+                vet_subscriptions([record], seat.subscriptions)
                 self._routing.add(seat, record)
                 self.control(seat, r.Confirmed(record.id))
             case r.Unsubscribe(number, kept):

@@ -443,7 +443,7 @@ class MemberCore:
             case r.Ended(seq, why):
                 waits = self._requests.get(seq)
                 if waits is not None:
-                    waits.ended(r.End(why))
+                    waits.ended(why)
                     self._answered(seq)
             case r.Responders(seq, members):
                 waits = self._requests.get(seq)
