@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
 from open_channel.bus.core.records import JOB_SIZE, MemberInfo
+from open_channel.errors import RemoteProtocolError
 from open_channel.io.background import background_loop
 from open_channel.io.chance import chance
 from open_channel.io.directory import remove_file
@@ -266,14 +267,22 @@ class _Attendant:
         """See ``SessionUser``: the member says who it is first."""
 
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
-        """See ``SessionUser``."""
+        """See ``SessionUser``.
+
+        A record that is refused ends the session, and not its connection alone: what follows it
+        was said by somebody who believes that it was taken in.
+        """
         service = self._service
         broker, now = service.broker, service.loop.time()
         if acknowledged:
             broker.acknowledged(self.member, now)
         messages = self._inbox.messages
-        while messages:
-            broker.received(self.member, self.outbox, messages.popleft(), now)
+        try:
+            while messages:
+                broker.received(self.member, self.outbox, messages.popleft(), now)
+        except RemoteProtocolError:
+            self.guest.gone()
+            raise
         service.flush()
 
     def attached(self) -> None:
