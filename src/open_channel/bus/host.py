@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from open_channel.io.member import Member
 
 __all__ = ["FEED", "PATIENCE", "SERVICE", "BrokerHost"]
+
+_log = logging.getLogger("open_channel")
 
 SERVICE = "broker"
 PATIENCE = 64
@@ -100,6 +103,7 @@ class BrokerService:
     """One hosting of the broker: see ``Service``."""
 
     holds_acks = False
+    relays = True
 
     def __init__(self, member: Member, epoch: int) -> None:
         self._member = member
@@ -243,7 +247,13 @@ class BrokerService:
 
     def _write(self, seat: Seat) -> None:
         attendant = self._attendants.get(seat.member)
-        if attendant is not None:
+        if attendant is None:
+            return
+        if seat.unfit:
+            name, member = self._member.files.name, seat.member.hex()
+            _log.warning("%s: member %s takes no record of %d bytes", name, member, seat.unfit)
+            attendant.guest.gone()
+        else:
             attendant.guest.io.flush()
 
 

@@ -249,6 +249,11 @@ class Host:
         """
         if hello.service != self.record.service[0]:
             return Refusal("service", f"this is the {self.record.service}, not {hello.service!r}")
+        if self.service.relays and hello.max_message < (most := self.limits.max_message):
+            reason = (
+                f"it takes messages of {hello.max_message} bytes, and there may be ones of {most}"
+            )
+            return Refusal("other", reason)
         if not self.fence_now():
             return Refusal("stale", "no longer the host")
         guest = self._guests.get(hello.member)

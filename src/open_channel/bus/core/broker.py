@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Broker"]
 
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
+_UNTOLD = 16 * 1024 * 1024  # bytes of control records that wait for one who goes on talking
 _REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
 
 
@@ -124,6 +125,8 @@ class Broker:
             if not isinstance(control, r.Snapshot) or control.info.id != member:
                 raise RemoteProtocolError(reason="a session that does not begin with a snapshot")
             self._open(member, outbox, control)
+        elif seat.untold > _UNTOLD:
+            raise RemoteProtocolError(reason=f"{seat.untold} bytes of answers are not read")
         elif kind in {r.PUBLISH, r.DIRECT}:
             self._publish(seat, kind, record)
         elif kind == r.CONTROL:
@@ -145,7 +148,7 @@ class Broker:
         if self._merges and self.now < self._deadline:
             self._expect(snapshot.roster)
         waiting, seat.queue = seat.queue, deque()
-        seat.queued = 0
+        seat.queued = seat.untold = 0
         seat.outbox = outbox
         self.absent.discard(seat)
         self._adopt(seat, snapshot.without)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "Entry", "Receipt", "Seat", "Subscription"]
 
 
+_AT_ONCE = 32  # topics that one record names: so many of the longest fit whatever a member takes
+_COUNTED = 10_000  # topics of which is counted what a member has missed
+
+
 class Receipt(Protocol):
     """What waits for a member to have received something."""
 
@@ -108,6 +112,9 @@ class Seat:
         "routed",
         "subscriptions",
         "told_jobs",
+        "uncounted",
+        "unfit",
+        "untold",
         "without",
         "without_changed",
         "written",
@@ -127,9 +134,16 @@ class Seat:
         self.queue: deque[tuple[bytes, Receipt | None, str, int]] = deque()
         """(record, receipt, topic, messages); what has no topic is never dropped."""
         self.queued = 0
+        self.untold = 0
+        """How much of that is control records: what it is told, not what others publish."""
         self.dropped: dict[str, int] = {}
         """{topic: messages dropped and not told yet}."""
+        self.uncounted = False
+        """Whether there were too many topics to be counted one by one."""
         self.written = 0
+        self.unfit = 0
+        """The size of a record that it should have got and does not take: its session cannot go
+        on. 0 when there was none."""
         self.owed: deque[tuple[int, float, Receipt]] = deque()
         """(how many records it must have received, when that was written, what for)."""
         # As a subscriber and consumer:
@@ -158,11 +172,20 @@ class Seat:
         if outbox is None or self.queue or outbox.size > self.feed:
             self.queue.append((record, receipt, topic, count))
             self.queued += len(record)
+            if record[0] == r.CONTROL:
+                self.untold += len(record)
+        else:
+            self._write(outbox, record, now, receipt)
+
+    def _write(self, outbox: Outbox, record: bytes, now: float, receipt: Receipt | None) -> None:
+        if len(record) > outbox.max_message:
+            # Whoever speaks at this moment is not to blame for it.
+            self.unfit = len(record)
         else:
             outbox.write(record)
             self.written += 1
-            if receipt is not None:
-                self.owed.append((self.written, now, receipt))
+        if receipt is not None:
+            self.owed.append((self.written, now, receipt))
 
     def control(self, record: r.Control, now: float, receipt: Receipt | None = None) -> None:
         """Queue a control record."""
@@ -174,16 +197,22 @@ class Seat:
         if outbox is None:
             return
         while queue and outbox.size <= self.feed:
-            if self.dropped:
-                missed, self.dropped = self.dropped, {}
-                outbox.write(r.encode_control(r.Missed(missed)))
-                self.written += 1
+            self._tell_dropped(outbox, now)
             record, receipt, _, _ = queue.popleft()
             self.queued -= len(record)
-            outbox.write(record)
-            self.written += 1
-            if receipt is not None:
-                self.owed.append((self.written, now, receipt))
+            if record[0] == r.CONTROL:
+                self.untold -= len(record)
+            self._write(outbox, record, now, receipt)
+
+    def _tell_dropped(self, outbox: Outbox, now: float) -> None:
+        while self.dropped:
+            some = list(self.dropped)[:_AT_ONCE]
+            missed = {topic: self.dropped.pop(topic) for topic in some}
+            self._write(outbox, r.encode_control(r.Missed(missed)), now, None)
+        if self.uncounted:
+            self.uncounted = False
+            # Of nobody's in particular: all its subscriptions may have missed something.
+            self._write(outbox, r.encode_control(r.Gap(r.NOBODY, 1)), now, None)
 
     def bound(self, limit: int) -> int:
         """Drop the oldest messages until the queue fits ``limit`` bytes; returns how many.
@@ -205,6 +234,9 @@ class Seat:
                 kept.append(item)
         kept.extend(self.queue)
         self.queue = kept
+        if len(self.dropped) > _COUNTED:
+            self.dropped.clear()
+            self.uncounted = True
         return messages
 
     def receipts(self, now: float) -> None:
