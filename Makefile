@@ -12,7 +12,7 @@ FIRST ?= 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test lint types core docs unit simulate format demo bench clean
+.PHONY: help env test lint types core docs unit simulate fuzz format demo bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ unit: $(VENV)/.installed ## pytest alone, without coverage; options in ARGS="-k 
 
 simulate: $(VENV)/.installed ## the bus under random schedules; SEEDS=1000 FIRST=1, options in ARGS
 	@$(BIN)/python tools/simulate.py --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+
+fuzz: $(VENV)/.installed ## what a hostile peer may say; ARGS="--target brokers --seconds 60 --seed 7"
+	@$(BIN)/python tools/fuzz.py $(ARGS)
 
 format: $(VENV)/.installed ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet --exit-zero .
