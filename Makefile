@@ -14,7 +14,7 @@ SEED ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test lint types core docs unit simulate chaos format demo bench clean
+.PHONY: help env test lint types core docs unit simulate chaos fuzz format demo bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ simulate: $(VENV)/.installed ## the bus under random schedules; SEEDS=1000 FIRST
 
 chaos: $(VENV)/.installed ## real processes under kills, stops, forks; SECONDS=60 SEED=7, options in ARGS
 	@$(BIN)/python tools/chaos.py --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
+fuzz: $(VENV)/.installed ## what a hostile peer may say; ARGS="--target brokers --seconds 60 --seed 7"
+	@$(BIN)/python tools/fuzz.py $(ARGS)
 
 format: $(VENV)/.installed ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet --exit-zero .

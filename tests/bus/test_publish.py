@@ -14,6 +14,7 @@ from open_channel import (
     MessageTooLarge,
     OutboxFull,
     PayloadInvalid,
+    Refused,
     Subscription,
     TopicInvalid,
     open_channel,
@@ -240,6 +241,14 @@ async def test_the_outbox_has_a_bound(join: Joiner):
         shop.publish_nowait("t", bytes(10_000))
     assert await shop.flush() == ()
     await shop.publish("t", bytes(10_000), confirm=True)
+
+
+async def test_a_member_that_takes_less_than_others_may_publish_is_refused(join: Joiner):
+    await join(limits=Limits(max_message=20_000))
+    with pytest.raises(Refused, match="it takes messages of"):
+        await join(limits=Limits(max_message=10_000))
+    more = await join(limits=Limits(max_message=30_000))
+    await more.publish("t", bytes(20_000), confirm=True)
 
 
 @pytest.mark.parametrize("topic", ["", "a..b", ".a", "a.", "a b", "a.*", ">", "x" * 1025])

@@ -15,6 +15,7 @@ from open_channel.io.presence import (
     is_present,
     list_dead,
     list_members,
+    pid_of,
     remove_dead,
 )
 from open_channel.protocol.records import MemberRecord
@@ -44,6 +45,26 @@ def test_it_comes_and_goes(files: ChannelFiles) -> None:
     assert os.listdir(files.directory) == []
     presence.assure()  # a member may come back
     assert list_members(files) == [member(1)]
+    presence.leave()
+
+
+def test_what_is_called_like_no_member_is_none_of_them(files: ChannelFiles) -> None:
+    presence = Presence(files, member(1))
+    presence.assure()
+    for name in ("", "x", "abc", "0" * 31):
+        Path(files.presence(name)).touch()
+    dead = member(2)._replace(member="f" * 32)
+    Path(files.presence(dead.member)).touch()
+    assert list_dead(files) == [bytes.fromhex(dead.member)]
+    assert list_members(files) == [member(1)]
+    presence.leave()
+
+
+def test_whose_it_is(files: ChannelFiles) -> None:
+    presence = Presence(files, member(1))
+    presence.assure()
+    assert pid_of(files, bytes.fromhex(member(1).member)) == os.getpid()
+    assert pid_of(files, bytes.fromhex(member(2).member)) is None
     presence.leave()
 
 

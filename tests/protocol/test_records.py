@@ -16,6 +16,7 @@ from open_channel.protocol.records import (
     decode_host,
     decode_member,
     encode_record,
+    is_member_id,
 )
 
 HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9, 0.5)
@@ -66,11 +67,10 @@ def test_any_host_record_that_names_a_file_comes_back(record):
 
 
 labels = st.dictionaries(names, names, max_size=3)
+ids = st.binary(min_size=16, max_size=16).map(bytes.hex)
 
 
-@given(
-    st.builds(MemberRecord, names, names, above_zero, times, st.booleans(), st.booleans(), labels)
-)
+@given(st.builds(MemberRecord, names, ids, above_zero, times, st.booleans(), st.booleans(), labels))
 def test_any_member_record_comes_back(record):
     assert decode_member(encode_record(record)) == record
 
@@ -168,3 +168,15 @@ def test_a_heartbeat_that_is_none_makes_no_record(heartbeat):
 @pytest.mark.parametrize("value", [1, None, True, [], {}])
 def test_a_label_that_is_no_text_makes_no_record(value):
     assert decode_member(line(MEMBER, labels={"role": value})) is None
+
+
+@pytest.mark.parametrize(
+    "member", ["", "f", "fe", "0" * 31, "0" * 33, "g" * 32, "F" * 32, "é" * 32]
+)
+def test_an_id_that_is_none_makes_no_record(member):
+    assert decode_member(line(MEMBER, member=member)) is None
+    assert not is_member_id(member)
+
+
+def test_an_id_is_one():
+    assert is_member_id(MEMBER.member)

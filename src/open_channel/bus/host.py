@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
-from open_channel.bus.core.records import MemberInfo
+from open_channel.bus.core.records import JOB_SIZE, MemberInfo
+from open_channel.errors import RemoteProtocolError
 from open_channel.io.background import background_loop
 from open_channel.io.chance import chance
 from open_channel.io.directory import remove_file
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from open_channel.io.member import Member
 
 __all__ = ["FEED", "PATIENCE", "SERVICE", "BrokerHost"]
+
+_log = logging.getLogger("open_channel")
 
 SERVICE = "broker"
 PATIENCE = 64
@@ -99,6 +103,7 @@ class BrokerService:
     """One hosting of the broker: see ``Service``."""
 
     holds_acks = False
+    relays = True
 
     def __init__(self, member: Member, epoch: int) -> None:
         self._member = member
@@ -130,6 +135,7 @@ class BrokerService:
             lag=limits.lag,
             queue=limits.queue,
             feed=max(FEED, limits.window // 4),
+            record=limits.max_message - JOB_SIZE,
         )
         self.broker = Broker(
             expected,
@@ -241,7 +247,13 @@ class BrokerService:
 
     def _write(self, seat: Seat) -> None:
         attendant = self._attendants.get(seat.member)
-        if attendant is not None:
+        if attendant is None:
+            return
+        if seat.unfit:
+            name, member = self._member.files.name, seat.member.hex()
+            _log.warning("%s: member %s takes no record of %d bytes", name, member, seat.unfit)
+            attendant.guest.gone()
+        else:
             attendant.guest.io.flush()
 
 
@@ -265,14 +277,22 @@ class _Attendant:
         """See ``SessionUser``: the member says who it is first."""
 
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
-        """See ``SessionUser``."""
+        """See ``SessionUser``.
+
+        A record that is refused ends the session, and not its connection alone: what follows it
+        was said by somebody who believes that it was taken in.
+        """
         service = self._service
         broker, now = service.broker, service.loop.time()
         if acknowledged:
             broker.acknowledged(self.member, now)
         messages = self._inbox.messages
-        while messages:
-            broker.received(self.member, self.outbox, messages.popleft(), now)
+        try:
+            while messages:
+                broker.received(self.member, self.outbox, messages.popleft(), now)
+        except RemoteProtocolError:
+            self.guest.gone()
+            raise
         service.flush()
 
     def attached(self) -> None:

@@ -36,6 +36,7 @@ class ListenerHost:
     """Hosts the listener service in one member whenever it wins the election."""
 
     holds_acks = True
+    relays = False
 
     def __init__(self, member: Member, listener: Listener) -> None:
         self._member = member

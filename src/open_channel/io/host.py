@@ -23,7 +23,7 @@ from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.guest import Guest
 from open_channel.io.lockfile import LockFile, file_status
 from open_channel.io.member import Member
-from open_channel.io.presence import remove_dead
+from open_channel.io.presence import pid_of, remove_dead
 from open_channel.io.pulse import Pulse
 from open_channel.io.wire import Wire
 from open_channel.protocol.control import (
@@ -249,9 +249,20 @@ class Host:
         """
         if hello.service != self.record.service[0]:
             return Refusal("service", f"this is the {self.record.service}, not {hello.service!r}")
+        if self.service.relays and hello.max_message < (most := self.limits.max_message):
+            reason = (
+                f"it takes messages of {hello.max_message} bytes, and there may be ones of {most}"
+            )
+            return Refusal("other", reason)
         if not self.fence_now():
             return Refusal("stale", "no longer the host")
         guest = self._guests.get(hello.member)
+        if guest is not None and guest.peer.pid != peer.pid:
+            # An id is one process's alone; where two claim it, its presence file tells whose.
+            if pid_of(self.files, hello.member) != peer.pid:
+                return Refusal("stale", f"this member is pid {guest.peer.pid}")
+            guest.gone()
+            guest = None
         if guest is not None and hello.counter <= guest.counter:
             return Refusal("stale", f"connection {hello.counter} after {guest.counter}")
         resumed = guest is not None and hello.hosting == self.record.hosting

@@ -81,6 +81,8 @@ class Service(Protocol):
 
     holds_acks: bool
     """Whether an acknowledgement waits for what was written before: see ``Session``."""
+    relays: bool
+    """Whether what one member writes is handed on to others, so that all must take it."""
 
     def begin(self, host: Host) -> None:
         """The hosting begins: the lock is held, and nobody has been accepted yet."""

@@ -12,9 +12,14 @@ import time
 
 from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.lockfile import LockFile, is_locked, read_file
-from open_channel.protocol.records import MemberRecord, decode_member, encode_record
+from open_channel.protocol.records import (
+    MemberRecord,
+    decode_member,
+    encode_record,
+    is_member_id,
+)
 
-__all__ = ["Presence", "is_present", "list_dead", "list_members", "remove_dead"]
+__all__ = ["Presence", "is_present", "list_dead", "list_members", "pid_of", "remove_dead"]
 
 _LEFTOVER = 60.0  # seconds after which a file under a temporary name belongs to nobody alive
 
@@ -70,13 +75,20 @@ def is_present(files: ChannelFiles, member: bytes) -> bool:
     return is_locked(files.presence(member.hex()))
 
 
+def pid_of(files: ChannelFiles, member: bytes) -> int | None:
+    """The process that a member's file names; None where there is no such file."""
+    record = decode_member(read_file(files.presence(member.hex()))[0])
+    return record.pid if record is not None else None
+
+
 def list_dead(files: ChannelFiles) -> list[bytes]:
     """The ids of members that are dead and whose files are still here."""
     prefix = f"{files.key}.m."
+    ids = [entry.removeprefix(prefix) for entry in _names(files.directory)]
     return [
-        bytes.fromhex(entry.removeprefix(prefix))
-        for entry in _names(files.directory)
-        if entry.startswith(prefix) and not is_locked(files.path(entry))
+        bytes.fromhex(member)
+        for member in ids
+        if is_member_id(member) and not is_locked(files.presence(member))
     ]
 
 

@@ -38,8 +38,6 @@ class Wire(asyncio.BufferedProtocol):
 
     def __init__(self, sock: socket.socket, owner: WireOwner, label: str) -> None:
         self.sock = sock
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.label = label
         self.owner = owner
         self.decoder = Decoder()
@@ -57,6 +55,8 @@ class Wire(asyncio.BufferedProtocol):
         """Make a transport of the socket, in the running loop."""
         loop = asyncio.get_running_loop()
         fork.watch(self)
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         try:
             await loop.create_unix_connection(lambda: self, sock=self.sock)
         except BaseException:

@@ -6,11 +6,22 @@ none: whatever is half written, of another shape or of other types is no record.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple, cast
 
 from open_channel.protocol.limits import LONGEST_HEARTBEAT
 
-__all__ = ["HostRecord", "MemberRecord", "decode_host", "decode_member", "encode_record"]
+__all__ = [
+    "HostRecord",
+    "MemberRecord",
+    "decode_host",
+    "decode_member",
+    "encode_record",
+    "is_member_id",
+]
+
+is_member_id = re.compile("[0-9a-f]{32}").fullmatch
+"""Whether a text is a member's id, as it stands in records and in names of files."""
 
 
 class HostRecord(NamedTuple):
@@ -117,5 +128,7 @@ def decode_member(content: bytes) -> MemberRecord | None:
     """The record; None while there is none, or one that is only half written."""
     fields = _fields(content, _MEMBER)
     if fields is None or not all(type(value) is str for value in fields["labels"].values()):
+        return None
+    if not is_member_id(fields["member"]):
         return None
     return MemberRecord(**fields)

@@ -18,6 +18,7 @@ from open_channel.bus.core import figures
 from open_channel.bus.core import records as r
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
+from open_channel.bus.core.vetting import Vetting, vet_subscriptions
 from open_channel.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Broker"]
 
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
+_UNTOLD = 16 * 1024 * 1024  # bytes of control records that wait for one who goes on talking
 _REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
 
 
@@ -52,6 +54,9 @@ class Bounds(NamedTuple):
     feed: int
     """How much is handed to a member's session at a time. A member need not acknowledge at once
     before a quarter of the window is used up, so with less than that both might wait for ever."""
+    record: int = 1 << 31
+    """The largest publication that is taken in: less than a session takes, by what makes one of its
+    messages a job."""
 
 
 class _Logged(NamedTuple):
@@ -91,6 +96,7 @@ class Broker:
         the files of those who have not come back yet cannot."""
         self._dead = set(dead)
         self._deadline = now + bounds.grace
+        self._vetting = Vetting(bounds.record)
         self._routing = Routing(self)
         self._log: list[_Logged] = []
         self.news_due = _NEVER
@@ -120,6 +126,8 @@ class Broker:
             if not isinstance(control, r.Snapshot) or control.info.id != member:
                 raise RemoteProtocolError(reason="a session that does not begin with a snapshot")
             self._open(member, outbox, control)
+        elif seat.untold > _UNTOLD:
+            raise RemoteProtocolError(reason=f"{seat.untold} bytes of answers are not read")
         elif kind in {r.PUBLISH, r.DIRECT}:
             self._publish(seat, kind, record)
         elif kind == r.CONTROL:
@@ -128,6 +136,7 @@ class Broker:
             raise RemoteProtocolError(reason=f"a record of unknown kind {kind}")
 
     def _open(self, member: bytes, outbox: Outbox, snapshot: r.Snapshot) -> None:
+        vet_subscriptions(snapshot.subscriptions, ())
         seat = self.seats.get(member)
         if seat is None:
             seat = self._seat(snapshot.info)
@@ -140,7 +149,7 @@ class Broker:
         if self._merges and self.now < self._deadline:
             self._expect(snapshot.roster)
         waiting, seat.queue = seat.queue, deque()
-        seat.queued = 0
+        seat.queued = seat.untold = 0
         seat.outbox = outbox
         self.absent.discard(seat)
         self._adopt(seat, snapshot.without)
@@ -258,9 +267,7 @@ class Broker:
     # --- publications ----------------------------------------------------------------------
 
     def _publish(self, seat: Seat, kind: int, record: bytes) -> None:
-        publication = r.parse(record)
-        if publication.sender != seat.member:
-            raise RemoteProtocolError(reason="a publication in another member's name")
+        publication = self._vetting.publication(kind, record, seat.member)
         if publication.first <= seat.routed:
             return
         if self._news and seat.info in self._news:
@@ -279,8 +286,6 @@ class Broker:
         else:
             groups = set()
         if kind == r.PUBLISH:
-            if publication.to != r.NOBODY:
-                raise RemoteProtocolError(reason="a publication to a topic and to a member")
             self._routing.publish(publication, entry, groups)
         else:
             self._direct(publication, entry)
@@ -345,6 +350,7 @@ class Broker:
     def _command(self, seat: Seat, record: r.Control) -> None:
         match record:
             case r.Subscribe():
+                vet_subscriptions([record], seat.subscriptions)
                 self._routing.add(seat, record)
                 self.control(seat, r.Confirmed(record.id))
             case r.Unsubscribe(number, kept):
@@ -426,7 +432,7 @@ class Broker:
     def _release(self, seat: Seat) -> None:
         seat.released = True
         self._routing.take_back(seat)
-        for publisher, seq in _owed_from(seat).items():
+        for publisher, seq in seat.owed_from().items():
             self._leave_out(publisher, seat, seq)
         seat.let_go()  # it is whole again when it has received all that is on its way now
         self.dropped += seat.bound(self.bounds.queue)
@@ -447,8 +453,7 @@ class Broker:
                     seat.control(r.Taking(first), self.now)
                 seat.told_jobs.clear()
             if seat.acks:
-                acks, seat.acks = seat.acks, []
-                seat.send(r.encode_ack(_merge(acks)), self.now)
+                seat.send(r.encode_ack(seat.take_acks()), self.now)
             outbox = seat.outbox
             if outbox is not None and (outbox.pending or outbox.unsent):
                 out.append(seat)
@@ -472,29 +477,3 @@ class _Told:
             del without[self._seat.member]
             self._publisher.without_changed = True
             self._broker.dirty[self._publisher] = None
-
-
-def _owed_from(seat: Seat) -> dict[Seat, int]:
-    """{publisher: highest number that the member has not received}."""
-    highest: dict[Seat, int] = {}
-    for _, _, receipt in seat.owed:
-        if isinstance(receipt, Entry):
-            highest[receipt.seat] = max(receipt.last, highest.get(receipt.seat, 0))
-    for _, queued, _, _ in seat.queue:
-        if isinstance(queued, Entry):
-            highest[queued.seat] = max(queued.last, highest.get(queued.seat, 0))
-    return highest
-
-
-def _merge(acks: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Adjacent ranges as one."""
-    if len(acks) == 1:
-        return acks
-    acks.sort()
-    merged = [acks[0]]
-    for first, last in acks[1:]:
-        if first == merged[-1][1] + 1:
-            merged[-1] = merged[-1][0], last
-        else:
-            merged.append((first, last))
-    return merged

@@ -6,7 +6,7 @@ a job of the responders of its topic; it ends with a reply instead of being done
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
@@ -35,6 +35,11 @@ class Job:
         """Whether its holder has received it."""
         self.holder: Subscription | None = None
 
+    def move(self, entry: Entry) -> None:
+        """Its publisher has sent it again in another session: that waits for it now."""
+        entry.waiting += 1
+        self.entry = entry
+
 
 class _Handed:
     """Whether a holder has received a job; it may be another's when that is known."""
@@ -61,7 +66,8 @@ class Group:
         self.pattern = pattern
         self.consumers: dict[Subscription, None] = {}
         self._ready: deque[Subscription] = deque()
-        self._pending: deque[Job] = deque()
+        # Not a deque: one that many have given up waiting for would be searched for each.
+        self._pending: OrderedDict[Job, None] = OrderedDict()
 
     @property
     def pending(self) -> int:
@@ -87,20 +93,20 @@ class Group:
 
     def add(self, job: Job) -> None:
         """A job for whoever has a hand free."""
-        self._pending.append(job)
+        self._pending[job] = None
 
     def put_back(self, jobs: list[Job]) -> None:
         """Jobs whose consumer is gone: they are next."""
-        for job in jobs:
+        for job in reversed(jobs):
             job.holder = None
             job.redelivered = True
             job.read = False
-        self._pending.extendleft(reversed(jobs))
+            self._pending[job] = None
+            self._pending.move_to_end(job, last=False)
 
     def drop(self, job: Job) -> None:
         """A job that waits is done, or nobody wants it any more."""
-        if job in self._pending:
-            self._pending.remove(job)
+        self._pending.pop(job, None)
 
     def free(self, consumer: Subscription) -> None:
         """A consumer has one job less in hand."""
@@ -123,7 +129,7 @@ class Group:
             seat = consumer.seat
             if consumer.in_hand >= consumer.record.prefetch or seat.released:
                 continue  # free() or its return makes it ready again
-            job = self._pending.popleft()
+            job, _ = self._pending.popitem(last=False)
             self.hold(job, consumer)
             ready.append(consumer)
             record = r.encode_job(consumer.record.id, job.key[1], job.redelivered, job.record)

@@ -391,10 +391,11 @@ class MemberCore:
             return  # closed meanwhile: the broker gives it to another when it reads that
         publication = job.publication
         key = (publication.sender, job.seq, interest.key)
-        if key in self._jobs or key in self._finished:
-            return
-        self._jobs[key] = interest.id
-        interest.sink.job(publication, job.seq, publication.messages()[0], job.redelivered)
+        if key in self._finished:  # the host that has heard it may not be this one
+            self._done.setdefault(publication.sender, []).append((job.seq, interest.key))
+        elif key not in self._jobs:
+            self._jobs[key] = interest.id
+            interest.sink.job(publication, job.seq, publication.messages()[0], job.redelivered)
 
     def _acknowledged(self, first: int, last: int) -> None:
         while first <= last and (held := self._held.get(first)) is not None:
@@ -442,7 +443,7 @@ class MemberCore:
             case r.Ended(seq, why):
                 waits = self._requests.get(seq)
                 if waits is not None:
-                    waits.ended(r.End(why))
+                    waits.ended(why)
                     self._answered(seq)
             case r.Responders(seq, members):
                 waits = self._requests.get(seq)

@@ -29,8 +29,10 @@ __all__ = [
     "DIRECT",
     "HEADER",
     "JOB",
+    "JOB_SIZE",
     "NOBODY",
     "PUBLISH",
+    "REPLY_SIZE",
     "Cancel",
     "Confirmed",
     "Control",
@@ -79,8 +81,17 @@ NOBODY = bytes(16)
 
 HEADER = Struct("=BBHIQ16s16s")
 _JOB = Struct("=BBxxIQ")
+JOB_SIZE = _JOB.size
+"""What a job takes beside its publication, in bytes."""
+
 _ONE_ACK = Struct("=B7xQQ")
 _REPLY = Struct("=QB")
+REPLY_SIZE = _REPLY.size
+"""What a reply takes beside its body, in bytes."""
+
+_NUMBERS = 1 << 63  # of messages: they travel as 64 bits, and so does what is made of them
+_ID = len(NOBODY)
+_LABELS = 8 * 1024  # characters; what is read of a presence file holds them, however escaped
 
 
 class Flag(IntFlag):
@@ -140,7 +151,7 @@ def parse(record: bytes) -> Publication:
     except error:
         raise RemoteProtocolError(reason=f"a publication of {len(record)} bytes") from None
     start = HEADER.size + size
-    if not count or not first or start + 4 * count > len(record):
+    if not count or not 0 < first < _NUMBERS - count or start + 4 * count > len(record):
         raise RemoteProtocolError(reason=f"a publication of {count} messages, number {first}")
     try:
         topic = str(record[HEADER.size : start], "utf-8")
@@ -220,6 +231,15 @@ class MemberInfo(msgspec.Struct, array_like=True, frozen=True):
     id: bytes
     pid: int
     labels: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Files and headers are made for ids of one size; and everybody is told the labels."""
+        if len(self.id) != _ID:
+            raise ValueError(f"a member's id of {len(self.id)} bytes")
+        if self.labels:
+            size = sum(len(key) + len(value) for key, value in self.labels.items())
+            if size > _LABELS:
+                raise ValueError(f"labels of {size} characters, over the limit of {_LABELS}")
 
 
 class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=1):
@@ -335,7 +355,7 @@ class Ended(msgspec.Struct, array_like=True, frozen=True, tag=20):
     """A request ends without a reply."""
 
     seq: int
-    why: int
+    why: End
 
 
 class Responders(msgspec.Struct, array_like=True, frozen=True, tag=21):
@@ -400,6 +420,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Control).decode
 _decode_done = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
 _CONTROL = bytes((CONTROL,))
+# Not all that msgspec raises is its own: text that is no UTF-8, and what is nested without end.
+_UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def encode_control(record: Control) -> bytes:
@@ -411,7 +433,7 @@ def decode_control(record: bytes) -> Control:
     """Raises RemoteProtocolError when it is none."""
     try:
         control: Control = _decode(memoryview(record)[1:])
-    except msgspec.MsgspecError as reason:
+    except _UNDECODABLE as reason:
         raise RemoteProtocolError(reason=f"a control record: {reason}") from None
     return control
 
@@ -425,5 +447,5 @@ def decode_done(message: bytes) -> list[tuple[int, str]]:
     """Raises RemoteProtocolError when it is none."""
     try:
         return _decode_done(message)
-    except msgspec.MsgspecError as reason:
+    except _UNDECODABLE as reason:
         raise RemoteProtocolError(reason=f"jobs that are done: {reason}") from None

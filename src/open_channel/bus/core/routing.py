@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
 from open_channel.bus.core.groups import Group, Job
 from open_channel.bus.core.interests import group_key
+from open_channel.bus.core.routes import Routes
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.subjects import Matcher, matches
 
@@ -18,19 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Routing"]
 
-_TOPICS = 65536  # how many topics' routes are remembered
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
 _REPLY, _DONE, _RESENT = int(r.Flag.REPLY), int(r.Flag.DONE), int(r.Flag.RESENT)
-
-
-class _Route(NamedTuple):
-    """Who gets what is published to one topic."""
-
-    seats: tuple[Seat, ...]
-    keeping: tuple[Seat, ...]
-    """Others, with subscriptions that block."""
-    blocking: tuple[Subscription, ...]
-    groups: tuple[Group, ...]
 
 
 class Routing:
@@ -38,12 +28,10 @@ class Routing:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._plain: Matcher[Subscription] = Matcher()
-        self._shared: Matcher[Group] = Matcher()
+        self._routes = Routes()
         self._services: Matcher[Group] = Matcher()
         self._groups: dict[str, Group] = {}
         self._responders: dict[str, Group] = {}
-        self._routes: dict[str, _Route] = {}
         self._jobs: dict[Key, Job] = {}
         self._later: dict[Key, Job] = {}
         """Jobs that somebody may have in hand who has not come back yet."""
@@ -65,10 +53,10 @@ class Routing:
     def add(self, seat: Seat, record: r.Subscribe) -> Subscription:
         """A member subscribes."""
         subscription = seat.subscriptions[record.id] = Subscription(seat, record)
-        self._routes.clear()
+        self._routes.known.clear()
         group = self._group(record)
         if group is None:
-            self._plain.add(record.pattern, subscription)
+            self._routes.plain.add(record.pattern, subscription)
         else:
             group.join(subscription)
             self._assign(group)
@@ -76,16 +64,19 @@ class Routing:
 
     def _group(self, record: r.Subscribe) -> Group | None:
         if record.serves:
-            groups, index, key = self._responders, self._services, ""
-        elif record.group:
-            groups, index = self._groups, self._shared
-            key = group_key(record.group, record.pattern)
-        else:
-            return None
-        name = key or record.pattern
+            return self._named("", record.pattern)
+        if record.group:
+            return self._named(group_key(record.group, record.pattern), record.pattern)
+        return None
+
+    def _named(self, key: str, pattern: str) -> Group:
+        groups, index = (
+            (self._groups, self._routes.shared) if key else (self._responders, self._services)
+        )
+        name = key or pattern
         if name not in groups:
-            groups[name] = Group(key, record.pattern)
-            index.add(record.pattern, groups[name])
+            groups[name] = Group(key, pattern)
+            index.add(pattern, groups[name])
         return groups[name]
 
     def remove(
@@ -94,13 +85,13 @@ class Routing:
         """A subscription ends; ``kept`` are the jobs still worked on, None for all in hand."""
         seat, record = subscription.seat, subscription.record
         del seat.subscriptions[record.id]
-        self._routes.clear()
+        self._routes.known.clear()
         for entries in subscription.held.values():
             for entry in entries:
                 entry.received()
         group = self._group(record)
         if group is None:
-            self._plain.remove(record.pattern, subscription)
+            self._routes.plain.remove(record.pattern, subscription)
             return
         group.leave(subscription)
         if kept is not None:
@@ -122,12 +113,12 @@ class Routing:
             self._assign(group)
 
     def _disband(self, group: Group) -> None:
-        self._routes.clear()
-        if group.key:
-            self._groups.pop(group.key, None)
-            self._shared.remove(group.pattern, group)
-        else:
-            self._responders.pop(group.pattern, None)
+        self._routes.known.clear()
+        if self._groups.get(group.key) is group:
+            del self._groups[group.key]
+            self._routes.shared.remove(group.pattern, group)
+        elif self._responders.get(group.pattern) is group:
+            del self._responders[group.pattern]
             self._services.remove(group.pattern, group)
 
     def _abandon(self, jobs: list[Job]) -> None:
@@ -189,9 +180,8 @@ class Routing:
         if publication.flags & _REQUEST:
             self._request(publication, entry)
             return
-        route = self._routes.get(publication.topic)
-        if route is None:
-            route = self._find_route(publication.topic)
+        topic, routes = publication.topic, self._routes
+        route = routes.known.get(topic) or routes.find(topic)
         deliver = self._broker.deliver
         for seat in route.seats:
             deliver(seat, publication, entry)
@@ -204,17 +194,6 @@ class Routing:
             self._share(group, publication, entry)
         if self._in_hand and not self._broker.settled:
             self._share_reported(publication, entry, groups)
-
-    def _find_route(self, topic: str) -> _Route:
-        plain = self._plain.match(topic)
-        blocking = tuple(subscription for subscription in plain if subscription.record.blocks)
-        keeping = dict.fromkeys(subscription.seat for subscription in blocking)
-        seats = dict.fromkeys(s.seat for s in plain if s.seat not in keeping)
-        route = _Route(tuple(seats), tuple(keeping), blocking, self._shared.match(topic))
-        if len(self._routes) >= _TOPICS:
-            self._routes.clear()
-        self._routes[topic] = route
-        return route
 
     def _hold(self, subscription: Subscription, entry: Entry) -> None:
         entry.waiting += 1
@@ -272,6 +251,11 @@ class Routing:
             key = (sender, seq, group.key)
             if (seq, group.key) in known or key in self._finished:
                 continue
+            if (job := self._jobs.get(key)) is not None:
+                # Of its publisher's session before this: it is in somebody's hands, or waits.
+                entry.jobs += 1
+                job.move(entry)
+                continue
             record = publication.record
             if publication.total > 1:
                 record = r.encode_publication(
@@ -287,9 +271,10 @@ class Routing:
             sender, seq, name = key
             if sender != publication.sender or not publication.first <= seq <= publication.last:
                 continue
-            if name not in groups:
+            group, _, pattern = name.rpartition(" ")
+            if group and name not in groups and matches(pattern, publication.topic):
                 groups.add(name)
-                self._share(Group(name, ""), publication, entry)
+                self._share(self._named(name, pattern), publication, entry)
 
     def _begin(self, job: Job, flags: int) -> None:
         job.entry.waiting += 1
@@ -415,6 +400,9 @@ class Routing:
         key = (publication.sender, publication.first, "")
         if key in self._finished:
             return
+        if (job := self._jobs.get(key)) is not None:
+            job.move(entry)
+            return
         if services or key in self._in_hand:
             group = services[0] if services else Group("", topic)
             self._begin(Job(key, group, entry, publication.record), publication.flags)
@@ -473,11 +461,9 @@ class Routing:
     def settle(self, logged: list[tuple[Publication, Entry]]) -> None:
         """Nobody is expected any more: what waited for somebody to come back goes on."""
         later, self._later = self._later, {}
-        touched: dict[Group, None] = {}
         for job in later.values():
             job.redelivered = True  # somebody may have begun with it who died with the last host
             job.group.add(job)
-            touched[job.group] = None
         homeless, self._homeless = self._homeless, []
         for publication, entry in homeless:
             if self._broker.seats.get(entry.seat.member) is entry.seat:
@@ -488,7 +474,9 @@ class Routing:
                 self._name_responders(publication, entry)
         seats = self._broker.seats
         self._finished = {key for key in self._finished if not seats[key[0]].back}
-        for group in [*self._groups.values(), *self._responders.values(), *touched]:
+        # Also those that nobody has joined here: what is in hand was reported, and no subscription.
+        of_jobs = [job.group for job in self._jobs.values()]
+        for group in dict.fromkeys([*self._groups.values(), *self._responders.values(), *of_jobs]):
             if group.consumers:
                 self._assign(group)
             else:

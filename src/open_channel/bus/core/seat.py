@@ -8,6 +8,7 @@ acknowledges it; ``owed`` says what depends on that.
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from open_channel.bus.core import records as r
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from open_channel.protocol.outbox import Outbox
 
 __all__ = ["NOTHING", "Entry", "Receipt", "Seat", "Subscription"]
+
+
+_AT_ONCE = 32  # topics that one record names: so many of the longest fit whatever a member takes
+_COUNTED = 10_000  # topics of which is counted what a member has missed
 
 
 class Receipt(Protocol):
@@ -108,6 +113,9 @@ class Seat:
         "routed",
         "subscriptions",
         "told_jobs",
+        "uncounted",
+        "unfit",
+        "untold",
         "without",
         "without_changed",
         "written",
@@ -127,9 +135,16 @@ class Seat:
         self.queue: deque[tuple[bytes, Receipt | None, str, int]] = deque()
         """(record, receipt, topic, messages); what has no topic is never dropped."""
         self.queued = 0
+        self.untold = 0
+        """How much of that is control records: what it is told, not what others publish."""
         self.dropped: dict[str, int] = {}
         """{topic: messages dropped and not told yet}."""
+        self.uncounted = False
+        """Whether there were too many topics to be counted one by one."""
         self.written = 0
+        self.unfit = 0
+        """The size of a record that it should have got and does not take: its session cannot go
+        on. 0 when there was none."""
         self.owed: deque[tuple[int, float, Receipt]] = deque()
         """(how many records it must have received, when that was written, what for)."""
         # As a subscriber and consumer:
@@ -158,11 +173,20 @@ class Seat:
         if outbox is None or self.queue or outbox.size > self.feed:
             self.queue.append((record, receipt, topic, count))
             self.queued += len(record)
+            if record[0] == r.CONTROL:
+                self.untold += len(record)
+        else:
+            self._write(outbox, record, now, receipt)
+
+    def _write(self, outbox: Outbox, record: bytes, now: float, receipt: Receipt | None) -> None:
+        if len(record) > outbox.max_message:
+            # Whoever speaks at this moment is not to blame for it.
+            self.unfit = len(record)
         else:
             outbox.write(record)
             self.written += 1
-            if receipt is not None:
-                self.owed.append((self.written, now, receipt))
+        if receipt is not None:
+            self.owed.append((self.written, now, receipt))
 
     def control(self, record: r.Control, now: float, receipt: Receipt | None = None) -> None:
         """Queue a control record."""
@@ -174,16 +198,22 @@ class Seat:
         if outbox is None:
             return
         while queue and outbox.size <= self.feed:
-            if self.dropped:
-                missed, self.dropped = self.dropped, {}
-                outbox.write(r.encode_control(r.Missed(missed)))
-                self.written += 1
+            self._tell_dropped(outbox, now)
             record, receipt, _, _ = queue.popleft()
             self.queued -= len(record)
-            outbox.write(record)
-            self.written += 1
-            if receipt is not None:
-                self.owed.append((self.written, now, receipt))
+            if record[0] == r.CONTROL:
+                self.untold -= len(record)
+            self._write(outbox, record, now, receipt)
+
+    def _tell_dropped(self, outbox: Outbox, now: float) -> None:
+        while self.dropped:
+            some = list(self.dropped)[:_AT_ONCE]
+            missed = {topic: self.dropped.pop(topic) for topic in some}
+            self._write(outbox, r.encode_control(r.Missed(missed)), now, None)
+        if self.uncounted:
+            self.uncounted = False
+            # Of nobody's in particular: all its subscriptions may have missed something.
+            self._write(outbox, r.encode_control(r.Gap(r.NOBODY, 1)), now, None)
 
     def bound(self, limit: int) -> int:
         """Drop the oldest messages until the queue fits ``limit`` bytes; returns how many.
@@ -205,6 +235,9 @@ class Seat:
                 kept.append(item)
         kept.extend(self.queue)
         self.queue = kept
+        if len(self.dropped) > _COUNTED:
+            self.dropped.clear()
+            self.uncounted = True
         return messages
 
     def receipts(self, now: float) -> None:
@@ -216,6 +249,31 @@ class Seat:
             owed.popleft()[2].received()
         if self.queue:
             self.pump(now)
+
+    def take_acks(self) -> list[tuple[int, int]]:
+        """Its publications that are done and that it was not told of, adjacent ranges as one."""
+        acks, self.acks = self.acks, []
+        if len(acks) == 1:
+            return acks
+        acks.sort()
+        merged = [acks[0]]
+        for first, last in acks[1:]:
+            if first == merged[-1][1] + 1:
+                merged[-1] = merged[-1][0], last
+            else:
+                merged.append((first, last))
+        return merged
+
+    def owed_from(self) -> dict[Seat, int]:
+        """{publisher: highest number that this member has not received}."""
+        highest: dict[Seat, int] = {}
+        waiting = chain(
+            (receipt for _, _, receipt in self.owed), (receipt for _, receipt, _, _ in self.queue)
+        )
+        for receipt in waiting:
+            if isinstance(receipt, Entry):
+                highest[receipt.seat] = max(receipt.last, highest.get(receipt.seat, 0))
+        return highest
 
     def let_go(self) -> None:
         """Nobody waits for what it owes any more; it owes it still."""
