@@ -50,6 +50,8 @@ class Sub:
         """Of a blocking one."""
         self.hands: dict[Number, bool] = {}
         """Jobs and requests in hand; whether it came a second time."""
+        self.begun: set[Number] = set()
+        """All that it ever had in hand."""
         self.interest: Interest = process.core.subscribe(self._make)
         self.name = f"{process.name}.s{self.interest.id}"
 
@@ -130,6 +132,7 @@ class Sub:
         number = publication.sender, seq
         self.process.world.checks.job_begun(self, number, publication.topic)
         self.hands[number] = redelivered
+        self.begun.add(number)
 
     def missing(self, count: int) -> None:
         assert count > 0 or count == UNKNOWN
