@@ -442,6 +442,26 @@ def test_job_back_after_grace(scene: Scene):
     scene.rest()
 
 
+def test_job_of_a_publisher_that_is_back_after_grace(scene: Scene):
+    """An earlier host may have handed it out: it is marked, whoever gets it first now."""
+    worker = scene.subscribe(3, kind=3)
+    scene.run()
+    scene.publish(1)
+    scene.run()
+    assert worker.hands
+    scene.subscribe(4, kind=3)
+    scene.hold(1, 3)
+    scene.die(0)
+    scene.run()
+    scene.die(3)
+    scene.do("time", GRACE)
+    scene.run()
+    scene.let_go()
+    (other,) = scene[4].subs
+    assert other.hands == {(scene[1].id, 1): True}
+    scene.rest()
+
+
 @pytest.mark.parametrize("late", [1, 3])
 def test_job_finished_by_one_who_has_unsubscribed(scene: Scene, late: int):
     """Nobody in the group is known, until an absent member's subscription brings it back."""
@@ -502,6 +522,27 @@ def test_done_on_its_way(scene: Scene):
     scene.rest()
 
 
+def test_what_is_in_hand_at_a_takeover_counts(scene: Scene):
+    """Who has its hands full gets nothing, though the publisher of that is not back yet."""
+    worker = scene.subscribe(3, kind=3, prefetch=1)
+    scene.run()
+    scene.publish(1)
+    scene.run()
+    assert worker.hands
+    scene.hold(1)
+    scene.die(0)
+    scene.run()
+    scene.publish(2)  # never sent before, so it is handed out at once, where it can be
+    scene.run()
+    assert list(worker.hands) == [(scene[1].id, 1)]
+    scene.let_go()
+    assert list(worker.hands) == [(scene[1].id, 1)]
+    scene.finish(worker)
+    scene.run()
+    assert list(worker.hands) == [(scene[2].id, 1)]
+    scene.rest()
+
+
 def test_reject_before_its_publisher_is_back(scene: Scene):
     worker = scene.subscribe(3, kind=3)
     scene.run()
@@ -557,6 +598,24 @@ def test_job_of_a_stopped_only_consumer(scene: Scene):
     messages, jobs, _ = scene[1].core.sizes
     assert messages == 0  # plain messages have their own share of the outbox
     assert jobs > 0
+    scene.rest()
+
+
+def test_a_rejection_crosses_the_news_that_its_job_was_lost(scene: Scene):
+    """It is of the job that was taken back, not of the same one handed out again."""
+    worker = scene.subscribe(3, kind=3, prefetch=1)
+    scene.run()
+    scene.hold(3)
+    scene.publish(1, count=2)
+    scene.run()
+    scene.do("read", 3, 100)
+    scene.finish(worker, done=False)
+    scene.do("flush", 3)  # it lies in the socket, behind the receipt of the job
+    scene.do("time", LAGGING)
+    scene.run()
+    scene.do("read", 3, 100)
+    scene.let_go()
+    assert list(worker.hands) == [(scene[1].id, 1)]  # once again, and no other beside it
     scene.rest()
 
 

@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Job"]
 
+_TURNS = 0xFFFF  # it has two bytes on the wire, and only needs to differ from the last
+
 
 class Job:
     """One message on its way to one member of a group."""
 
-    __slots__ = ("entry", "group", "holder", "key", "read", "record", "redelivered", "request")
+    __slots__ = (
+        "entry",
+        "group",
+        "holder",
+        "key",
+        "read",
+        "record",
+        "redelivered",
+        "request",
+        "turn",
+    )
 
     def __init__(self, key: Key, group: Group, entry: Entry, record: bytes) -> None:
         self.key = key
@@ -34,6 +46,9 @@ class Job:
         self.read = False
         """Whether its holder has received it."""
         self.holder: Subscription | None = None
+        self.turn = 0
+        """How often it was handed out. A rejection that names another turn is of a job that was
+        taken from its holder meanwhile, and may be in the same hands again."""
 
 
 class _Handed:
@@ -62,11 +77,6 @@ class Group:
         self.consumers: dict[Subscription, None] = {}
         self._ready: deque[Subscription] = deque()
         self._pending: deque[Job] = deque()
-
-    @property
-    def pending(self) -> int:
-        """How many jobs wait for a consumer."""
-        return len(self._pending)
 
     def join(self, consumer: Subscription) -> None:
         """One more shares the work."""
@@ -126,7 +136,9 @@ class Group:
             job = self._pending.popleft()
             self.hold(job, consumer)
             ready.append(consumer)
-            record = r.encode_job(consumer.record.id, job.key[1], job.redelivered, job.record)
+            job.turn = (job.turn + 1) & _TURNS
+            number, seq = consumer.record.id, job.key[1]
+            record = r.encode_job(number, seq, job.redelivered, job.turn, job.record)
             seat.send(record, now, _Handed(job, consumer))
             given.append(seat)
         return given
