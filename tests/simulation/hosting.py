@@ -190,6 +190,7 @@ class Hosting:
         connection.guest = guest
         how = "resumes" if resumed else "opens"
         self.world.note(f"{self.name}: {connection.member.name} {how} its session")
+        self.world.checks.welcomes(self)
         connection.down.write(
             Welcome(
                 hosting=self.number,
@@ -287,6 +288,8 @@ class Hosting:
             return
         while not connection.down.paused and (parts := guest.session.transmit(_CHUNK)):
             connection.down.write(*frames(parts))
+            if self.world.holder is not self:
+                self.world.checks.writes(self, guest)
             if not guest.session.outbox.sendable:
                 return
 

@@ -57,6 +57,10 @@ class Process:
         self.subs: list[Sub] = []
         self.requests: list[Waiting] = []
         self.unacked: list[int] = []
+        self.confirming: list[int] = []
+        """What was published last when its user began to wait for all of it to arrive."""
+        self.known: set[bytes] = set()
+        """Who is here, as its user was told."""
 
     @property
     def runs(self) -> bool:
@@ -74,10 +78,23 @@ class Process:
     # --- what its user does ----------------------------------------------------------------
 
     def publish(self, topic: str, count: int) -> None:
-        for _ in range(count):
-            self.core.publish(self.world.topic(topic), b"", 0)
-            self.unacked.append(self.core.last)
-            self.world.checks.published(self, self.core.last, topic)
+        for number in range(self.core.last + 1, self.core.last + 1 + count):
+            self.world.checks.published(self, number, topic)
+            self.unacked.append(number)
+            self.core.publish(self.world.topic(topic), self.world.body(number), 0)
+        self.scheduled = True
+
+    def confirm(self) -> None:
+        """Wait until everything published so far has arrived."""
+        last = self.core.last
+        self.confirming.append(last)
+
+        def arrived() -> None:
+            self.world.checks.acknowledged(self)
+            self.world.checks.confirmed(self, last)
+            self.confirming.remove(last)
+
+        self.core.when_acknowledged(arrived)
         self.scheduled = True
 
     def subscribe(
@@ -97,9 +114,12 @@ class Process:
     def request(self, topic: str, to: bytes = NOBODY, *, everyone: bool = False) -> Waiting:
         waiting = Waiting(self, topic, to, everyone=everyone)
         flags = int(Flag.EVERYONE) if everyone else 0
-        waiting.number = self.core.request(self.world.topic(topic), to, b"", flags, waiting)
+        waiting.number = self.core.last + 1
+        self.world.checks.work.requested(waiting)
         self.requests.append(waiting)
-        self.world.checks.requested(waiting)
+        body = self.world.body(waiting.number)
+        number = self.core.request(self.world.topic(topic), to, body, flags, waiting)
+        assert number == waiting.number
         self.scheduled = True
         return waiting
 
@@ -141,7 +161,7 @@ class Process:
         """It is killed. Its locks go a little later than its sockets."""
         self.alive = self.leaving = False
         self.paused_at = None
-        self.world.checks.loosen(self)
+        self.world.checks.work.loosen(self)
         for connection in self.connections:
             connection.close_member()
 
@@ -283,7 +303,7 @@ class Process:
     # --- what the core tells: see ``MemberUser`` --------------------------------------------
 
     def joined(self, member: MemberInfo) -> None:
-        """Nothing depends on it."""
+        self.world.checks.joined(self, member.id)
 
     def left(self, member: MemberInfo) -> None:
         self.world.checks.left(self, member.id)

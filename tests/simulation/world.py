@@ -28,6 +28,7 @@ Step = tuple[Any, ...]
 TOPICS = ("a.x", "a.y", "b.x")
 PATTERNS = ("a.x", "a.*", ">", "b.x")
 GROUPS = ("g", "h")
+_BODIES = tuple(bytes((number,)) for number in range(256))
 
 
 class Settings(NamedTuple):
@@ -98,6 +99,10 @@ class World:
     def topic(self, topic: str) -> bytes:
         return self._topics[topic]
 
+    def body(self, number: int) -> bytes:
+        """What a publisher says in its message of that number, and gets as reply."""
+        return _BODIES[number % len(_BODIES)]
+
     def is_present(self, member: bytes) -> bool:
         return self.by_id[member].present
 
@@ -110,6 +115,9 @@ class World:
 
     def elect(self, process: Process) -> None:
         """The lock is free, or a new one is put over it."""
+        for hosting in self.hostings:
+            if hosting.hosting:
+                self.checks.replaced(hosting)
         self.epoch += 1
         hosting = Hosting(self, process, len(self.hostings) + 1, self.epoch)
         self.hostings.append(hosting)
@@ -125,11 +133,12 @@ class World:
                 if not process.loose:
                     self.note(f"{hosting.name}: {process.name} is out of touch")
                 process.loose = process.was_loose = True
-                self.checks.loosen(process)
+                self.checks.work.loosen(process)
             elif process.loose and hosting is self.holder and not one.owed and one.outbox:
                 connection = process.connection
                 if connection is not None and not connection.down.kernel:
                     process.loose = False
+                    self.checks.work.in_touch(process)
 
     # --- the trace -------------------------------------------------------------------------
 
@@ -236,6 +245,12 @@ class World:
         else:
             sub.finish(number, done=bool(done))
         return True
+
+    def do_confirm(self, index: int) -> bool:
+        process = self._running(index)
+        if process is not None:
+            process.confirm()
+        return process is not None
 
     def do_request(self, index: int, topic: int, to: int, everyone: int = 0) -> bool:
         """``to`` is a member that it knows of, or below 0."""
@@ -429,7 +444,7 @@ class World:
         if process is None:
             return False
         process.say_goodbye()
-        self.checks.loosen(process)
+        self.checks.work.loosen(process)
         return True
 
     def do_depart(self, index: int) -> bool:
