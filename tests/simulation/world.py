@@ -70,15 +70,12 @@ class World:
         self.holder: Hosting | None = None
         """Whose lock is on the file that the path names."""
         self.hostings: list[Hosting] = []
+        self.any_loose = False
+        """Whether anybody may be loose."""
         self.epoch = 0
         self.steps = 0
         self.checks = Checks(self)
         self._topics = {topic: topic.encode() for topic in TOPICS}
-        self._steps: dict[str, Callable[..., bool]] = {
-            name.removeprefix("do_"): getattr(self, name)
-            for name in dir(self)
-            if name.startswith("do_")
-        }
         for _ in range(settings.members):
             self.do_join()
 
@@ -123,7 +120,6 @@ class World:
         self.hostings.append(hosting)
         self.holder = process.hosting = hosting
         self.note(f"{process.name} is elected: {hosting.name}")
-        self.note_released(hosting)
 
     def note_released(self, hosting: Hosting) -> None:
         """Who is out of touch, as far as this host knows?"""
@@ -132,7 +128,7 @@ class World:
             if one.released:
                 if not process.loose:
                     self.note(f"{hosting.name}: {process.name} is out of touch")
-                process.loose = process.was_loose = True
+                process.loose = process.was_loose = self.any_loose = True
                 self.checks.work.loosen(process)
             elif process.loose and hosting is self.holder and not one.owed and one.outbox:
                 connection = process.connection
@@ -147,13 +143,11 @@ class World:
             self.lines.append(f"    {line}")
 
     def heard(self, hosting: Hosting, member: bytes, record: bytes) -> None:
-        if self.traced:
-            what = describe(record, self.name_of)
-            self.note(f"{hosting.name} <- {self.name_of(member)}: {what}")
+        what = describe(record, self.name_of)
+        self.note(f"{hosting.name} <- {self.name_of(member)}: {what}")
 
     def told(self, process: Process, record: bytes) -> None:
-        if self.traced:
-            self.note(f"{process.name} <- host: {describe(record, self.name_of)}")
+        self.note(f"{process.name} <- host: {describe(record, self.name_of)}")
 
     # --- steps -----------------------------------------------------------------------------
 
@@ -166,7 +160,7 @@ class World:
         if self.traced:
             self.lines.append(" ".join(map(str, step)))
         try:
-            return self._steps[step[0]](*step[1:])
+            return _STEPS[step[0]](self, *step[1:])
         except Violation:
             raise
         except Exception as error:
@@ -360,7 +354,8 @@ class World:
         if connection is None or not connection.up.readable:
             return False
         connection.hosting.read(connection, count)
-        self.note_released(connection.hosting)
+        if self.any_loose:
+            self.note_released(connection.hosting)
         return True
 
     def do_drain(self, index: int, age: int) -> bool:
@@ -393,7 +388,9 @@ class World:
 
     def do_beat(self, index: int) -> bool:
         hosting = self._hosting(index)
-        return hosting is not None and not hosting.fence_now()
+        if hosting is not None:
+            hosting.beat()
+        return hosting is not None
 
     # What goes wrong:
 
@@ -455,3 +452,8 @@ class World:
             return False
         process.depart()
         return True
+
+
+_STEPS: dict[str, Callable[..., bool]] = {
+    name.removeprefix("do_"): step for name, step in vars(World).items() if name.startswith("do_")
+}
