@@ -231,7 +231,9 @@ class Speaker:
         return self.control(4)
 
     def _reject(self) -> bytes:
-        return self.control(5, self.someone(), self.seq(), self.chance.pick(_KEYS))
+        chance = self.chance
+        turn = 1 if chance.one_in(2) else chance.number(16)
+        return self.control(5, self.someone(), self.seq(), chance.pick(_KEYS), turn)
 
     def _took(self) -> bytes:
         return self.control(6, self.some_subscription(), self.someone(), self.seq())
@@ -248,7 +250,7 @@ class Speaker:
 
     def _job(self) -> bytes:
         inner = self.publication(r.PUBLISH, 0, self.topic(), r.NOBODY, [b"job"], numbered=False)
-        return r.encode_job(1, 1, redelivered=False, record=inner)
+        return r.encode_job(1, 1, redelivered=False, turn=1, record=inner)
 
     def _ack(self) -> bytes:
         return r.encode_ack([(1, 5)])
@@ -318,7 +320,9 @@ class BrokerSpeaker(Speaker):
         topic = "price" if flags else "jobs"
         inner = self._from(r.PUBLISH, flags, topic, r.NOBODY, [b"job"])
         number = 1 + int(chance.random() * 6) if not chance.one_in(8) else chance.number(32)
-        return r.encode_job(number, self.seq(), redelivered=chance.one_in(3), record=inner)
+        return r.encode_job(
+            number, self.seq(), redelivered=chance.one_in(3), turn=chance.number(16), record=inner
+        )
 
     def _acks(self) -> bytes:
         chance = self.chance

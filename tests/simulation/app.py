@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from open_channel.bus.core.interests import UNKNOWN, Interest
+from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import End
 from open_channel.bus.core.subjects import matches
 
@@ -40,16 +40,18 @@ class Sub:
         self.prefetch = prefetch
         self.confirmed = False
         self.ended = False
-        self.told: list[int] = []
-        """When it was told that something is missing, in steps."""
+        self.told: list[tuple[int, int]] = []
+        """When it was told that messages are missing, in steps, and how many."""
         self.came: dict[bytes, list[tuple[int, int]]] = {}
         """{publisher: (the first of some messages that came together, when)}."""
         self.high: dict[bytes, int] = {}
         self.got: set[Number] = set()
-        self.untaken: deque[Number] = deque()
-        """Of a blocking one."""
+        self.untaken: deque[tuple[bytes, int, int]] = deque()
+        """Of a blocking one: publisher, first and last number."""
         self.hands: dict[Number, bool] = {}
         """Jobs and requests in hand; whether it came a second time."""
+        self.begun: set[Number] = set()
+        """All that it ever had in hand."""
         self.interest: Interest = process.core.subscribe(self._make)
         self.name = f"{process.name}.s{self.interest.id}"
 
@@ -76,7 +78,7 @@ class Sub:
     def knows(self, publisher: bytes, seq: int, since: int) -> bool:
         """Whether it was told that something is missing, since ``since`` and before the next."""
         later = [when for first, when in self.came.get(publisher, []) if first > seq]
-        return any(since <= when and (not later or when <= later[0]) for when in self.told)
+        return any(since <= when and (not later or when <= later[0]) for when, _ in self.told)
 
     def wants(self, topic: str) -> bool:
         return matches(self.pattern, topic)
@@ -88,58 +90,59 @@ class Sub:
         self.ended = True
         if not self.serves:
             for number in self.hands:
-                self.process.world.checks.job_dropped(self, number)
+                self.process.world.checks.work.dropped(self, number)
             self.hands.clear()
         self.untaken.clear()
 
     def take(self) -> None:
         """Take one of the messages that wait."""
-        publisher, last = self.untaken.popleft()
+        publisher, _, last = self.untaken.popleft()
         self.process.core.took(self.interest, publisher, last)
 
     def finish(self, number: Number, *, done: bool) -> None:
         """A job is done, or given back."""
         del self.hands[number]
-        core = self.process.core
+        core, work = self.process.core, self.process.world.checks.work
         if done:
-            if core.done(self.interest, *number):
-                self.process.world.checks.job_done(self, number)
+            work.done(self, number, accepted=core.done(self.interest, *number))
         else:
-            self.process.world.checks.job_dropped(self, number)
+            work.dropped(self, number)
             core.reject(self.interest, *number)
 
     def answer(self, number: Number) -> None:
+        """Reply to a request."""
         del self.hands[number]
-        self.process.core.reply(*number, False, b"", 0)
-        self.process.world.checks.job_done(self, number)
+        self.process.core.reply(*number, False, self.process.world.body(number[1]), 0)
+        self.process.world.checks.work.done(self, number)
 
     # --- what the core tells ---------------------------------------------------------------
 
     def live(self) -> None:
-        self.confirmed = True
         self.process.world.checks.live(self)
+        self.confirmed = True
 
     def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
         assert self.plain
         assert len(messages) == publication.total
-        self.process.world.checks.delivered(self, publication)
+        self.process.world.checks.delivered(self, publication, messages)
         if self.blocks:
-            self.untaken.append((publication.sender, publication.last))
+            self.untaken.append((publication.sender, publication.first, publication.last))
 
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         number = publication.sender, seq
-        self.process.world.checks.job_begun(self, number, publication.topic)
+        checks = self.process.world.checks
+        checks.work.begun(self, number, publication.topic, message, redelivered)
         self.hands[number] = redelivered
+        self.begun.add(number)
 
     def missing(self, count: int) -> None:
-        assert count > 0 or count == UNKNOWN
-        self.process.world.note(f"{self.name} is told that {count} are missing")
-        self.told.append(self.process.world.steps)
+        self.process.world.checks.missing(self, count)
+        self.told.append((self.process.world.steps, count))
 
     def lost(self, publisher: bytes, seq: int) -> None:
         self.process.world.note(f"{self.name} is told that it lost a job")
         if not self.serves and self.hands.pop((publisher, seq), None) is not None:
-            self.process.world.checks.job_lost(self, (publisher, seq))
+            self.process.world.checks.work.lost(self, (publisher, seq))
 
 
 class Waiting:
@@ -158,10 +161,11 @@ class Waiting:
 
     def _finish(self, how: str) -> bool:
         self.over = how
-        self.process.world.checks.answered(self)
+        self.process.world.checks.work.over(self)
         return True
 
     def replied(self, publication: Publication, failed: bool, body: bytes) -> bool:
+        self.process.world.checks.work.replied(self, publication, failed, body)
         self.replies.add(publication.sender)
         if self._missing is not None:
             self._missing.discard(publication.sender)

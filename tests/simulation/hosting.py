@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 
 from open_channel.bus.core.broker import Bounds, Broker
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.control import Hello, Welcome
-from open_channel.protocol.frames import Kind
+from open_channel.protocol.control import Hello, Refusal, Welcome
+from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
-from open_channel.protocol.states import SessionState
-from tests.simulation.sockets import GOODBYE, Connection, frame, frames
+from open_channel.protocol.states import ACCEPTED, ConnectionState, SessionState
+from tests.simulation.coverage import taken
+from tests.simulation.sockets import GOODBYE, PING, Connection, Item, frames
 
 if TYPE_CHECKING:
-    from open_channel.protocol.frames import Frame
     from tests.simulation.process import Process
     from tests.simulation.world import World
 
+_GOODBYE = int(Kind.GOODBYE)
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
+_OPEN = ConnectionState.OPEN
+_ACCEPTED = ACCEPTED[_OPEN]
 _TRUST = 0.5  # seconds for which a fence check is trusted before something is read
 _CHUNK = 256 * 1024
 
@@ -168,7 +171,8 @@ class Hosting:
             return False
         guest = self.guests.get(hello.member)
         if guest is not None and hello.counter <= guest.counter:
-            connection.close_host()
+            connection.down.write(Refusal("stale", "an earlier connection"))
+            connection.close_host(at_once=False)
             return False
         resumed = guest is not None and hello.hosting == self.number
         if guest is None or not resumed:
@@ -190,6 +194,7 @@ class Hosting:
         connection.guest = guest
         how = "resumes" if resumed else "opens"
         self.world.note(f"{self.name}: {connection.member.name} {how} its session")
+        self.world.checks.welcomes(self)
         connection.down.write(
             Welcome(
                 hosting=self.number,
@@ -223,24 +228,29 @@ class Hosting:
         if connection.guest is None:
             hello = items.pop(0)
             assert isinstance(hello, Hello)
+            taken["ACCEPTED", ConnectionState.AWAITING_HELLO, Kind.HELLO] += 1
             if not self._admit(connection, hello):
                 return
         guest = connection.guest
         if items and guest is not None:
-            self._receive(guest, [frame(item) for item in items if isinstance(item, bytes)])
+            self._receive(guest, items)
 
-    def _receive(self, guest: Guest, items: list[Frame]) -> None:
+    def _receive(self, guest: Guest, items: list[Item]) -> None:
         """See ``SessionIO.frames_received()``."""
         if not self.fence():
             return
         inbox, outbox = guest.session.inbox, guest.session.outbox
         arrived = acknowledged = left = False
         for item in items:
-            if item.kind in _STREAM:
+            assert isinstance(item, Frame)
+            kind = item.kind
+            assert kind in _ACCEPTED
+            taken["ACCEPTED", _OPEN, kind] += 1
+            if kind in _STREAM:
                 if not guest.deaf:
                     inbox.receive(item)
                     arrived = True
-            elif item.kind == Kind.GOODBYE:
+            elif kind == _GOODBYE:
                 left = True
             if outbox.acknowledge(item.ack):
                 acknowledged = True
@@ -256,11 +266,13 @@ class Hosting:
             self._gone(guest)
 
     def _take_in(self, guest: Guest) -> None:
-        messages, session = guest.session.inbox.messages, guest.session
+        messages, outbox, world = guest.session.inbox.messages, guest.session.outbox, self.world
+        received, member = self.broker.received, guest.member
         while messages:
             record = messages.popleft()
-            self.world.heard(self, guest.member, record)
-            self.broker.received(guest.member, session.outbox, record, self.world.now)
+            if world.traced:
+                world.heard(self, member, record)
+            received(member, outbox, record, world.now)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -271,7 +283,7 @@ class Hosting:
             return
         for seat in seats:
             guest = self.guests.get(seat.member)
-            if guest is not None and self.fence():
+            if guest is not None and guest.connection is not None and self.fence():
                 self._write(guest)
 
     def writable(self, connection: Connection) -> None:
@@ -287,6 +299,8 @@ class Hosting:
             return
         while not connection.down.paused and (parts := guest.session.transmit(_CHUNK)):
             connection.down.write(*frames(parts))
+            if self.world.holder is not self:
+                self.world.checks.writes(self, guest)
             if not guest.session.outbox.sendable:
                 return
 
@@ -302,6 +316,13 @@ class Hosting:
     def due(self) -> bool:
         deadline = self.broker.deadline
         return deadline is not None and deadline <= self.world.now
+
+    def beat(self) -> None:
+        """See ``Host._beat()``."""
+        if self.fence_now():
+            for guest in self.guests.values():
+                if guest.connection is not None and not guest.connection.down.paused:
+                    guest.connection.down.write(PING)
 
     def tick(self) -> None:
         """See ``BrokerService._tick()``."""

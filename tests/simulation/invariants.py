@@ -1,23 +1,30 @@
-"""What must hold: looked at while a schedule runs, and once it has come to rest.
+"""What must hold of hosts and messages: looked at while a schedule runs, and once it is at rest.
 
 A subscription counts from when its user was told that it is live. A member that a host has
 released, because it was out of touch for too long, is *loose*: what it had in hand may be done by
-another as well, and messages may be missing to it, but not silently.
+another as well, and messages may be missing to it, but not silently. What must hold of jobs and
+requests is in ``work``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.simulation.app import Number, Sub, Waiting
+from open_channel.bus.core.interests import UNKNOWN
+from tests.simulation.app import Number, Sub
+from tests.simulation.work import Work
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from open_channel.bus.core.records import Publication
-    from tests.simulation.hosting import Hosting
+    from tests.simulation.hosting import Guest, Hosting
     from tests.simulation.process import Process
     from tests.simulation.world import World
 
 __all__ = ["Checks", "Violation"]
+
+_ROOMY = 64 * 1024  # a queue of this size never overflows here
 
 
 class Violation(AssertionError):
@@ -27,27 +34,11 @@ class Violation(AssertionError):
 class _Message(NamedTuple):
     since: int
     """The step in which it was published."""
+    topic: str
     must: list[Sub]
     """Who has to get it."""
     workers: dict[str, list[Sub]]
     """{group: who may get it as a job}."""
-
-
-class _Request(NamedTuple):
-    responders: list[Sub]
-
-
-Key = tuple[Number, str, bytes]
-"""A job or a request: number, group; and whose, where each responder gets it."""
-
-
-class _Work:
-    """One member at work on a job, until it is done or given back."""
-
-    def __init__(self, sub: Sub) -> None:
-        self.sub = sub
-        self.loose = sub.process.loose
-        self.done = False
 
 
 class Checks:
@@ -56,10 +47,10 @@ class Checks:
     def __init__(self, world: World) -> None:
         self.world = world
         self.messages: dict[Number, _Message] = {}
-        self.requests: dict[Number, _Request] = {}
-        self.everyone: dict[Number, bool] = {}
-        self.work: dict[Key, list[_Work]] = {}
+        self.work = Work(self)
         self.passed = 0
+        self.limits: dict[tuple[int, bytes], int] = {}
+        """{(hosting, member): the number of the last record queued before it was replaced}."""
 
     def fail(self, what: str) -> None:
         raise Violation(what)
@@ -74,14 +65,43 @@ class Checks:
             self.fail(f"{hosting.name} passes the fence after hosting {self.passed}")
         self.passed = hosting.number
 
+    def replaced(self, hosting: Hosting) -> None:
+        """Another has taken its place; it may not know yet."""
+        for guest in hosting.guests.values():
+            outbox = guest.session.outbox
+            queued = outbox._sealed + len(outbox.pending)
+            self.limits[hosting.number, guest.member] = queued
+
+    def welcomes(self, hosting: Hosting) -> None:
+        if self.world.holder is not hosting:
+            self.fail(f"{hosting.name} welcomes a member after it was replaced")
+
+    def writes(self, hosting: Hosting, guest: Guest) -> None:
+        """A host that was replaced writes: nothing that rests on what it has read since."""
+        limit = self.limits.get((hosting.number, guest.member), 0)
+        if guest.session.outbox._sent_last > limit:
+            name = self.world.name_of(guest.member)
+            self.fail(f"{hosting.name} tells {name} what it knows since it was replaced")
+
+    def joined(self, process: Process, member: bytes) -> None:
+        if member in process.known:
+            self.fail(f"{process.name} is told twice that {self.world.name_of(member)} has come")
+        process.known.add(member)
+
     def left(self, process: Process, member: bytes) -> None:
+        name = self.world.name_of(member)
         if self.world.by_id[member].alive:
-            self.fail(f"{process.name} is told that {self.world.name_of(member)} has left")
+            self.fail(f"{process.name} is told that {name} has left")
+        if member not in process.known:
+            self.fail(f"{process.name} is told that {name} has left, and never that it has come")
+        process.known.discard(member)
 
     # --- messages --------------------------------------------------------------------------
 
     def live(self, sub: Sub) -> None:
         self.world.note(f"{sub.name} is live")
+        if sub.confirmed or sub.ended:
+            self.fail(f"{sub.name} is told that it is live, and is or has ended")
 
     def published(self, process: Process, seq: int, topic: str) -> None:
         fitting = [sub for sub in self.world.subs() if sub.active and sub.wants(topic)]
@@ -90,17 +110,34 @@ class Checks:
             if sub.group:
                 workers.setdefault(sub.interest.key, []).append(sub)
         must = [sub for sub in fitting if sub.plain]
-        self.messages[process.id, seq] = _Message(self.world.steps, must, workers)
+        self.messages[process.id, seq] = _Message(self.world.steps, topic, must, workers)
 
-    def delivered(self, sub: Sub, publication: Publication) -> None:
+    def delivered(self, sub: Sub, publication: Publication, bodies: Sequence[bytes]) -> None:
         sender, first, last = publication.sender, publication.first, publication.last
         self.world.note(f"{sub.name} gets {self.name((sender, first))}..{last}")
         if first <= sub.high.get(sender, 0):
             how = "twice" if (sender, first) in sub.got else "out of order"
             self.fail(f"{sub.name} gets {self.name((sender, first))} {how}")
+        if sub.ended or not sub.wants(publication.topic):
+            self.fail(f"{sub.name} gets {self.name((sender, first))}, which is not for it")
+        for seq, body in enumerate(bodies, first):
+            self.is_whole(sub, (sender, seq), publication.topic, body)
         sub.high[sender] = last
         sub.came.setdefault(sender, []).append((first, self.world.steps))
         sub.got.update((sender, seq) for seq in range(first, last + 1))
+
+    def is_whole(self, sub: Sub, number: Number, topic: str, body: bytes) -> None:
+        """What arrives is what was published."""
+        if self.messages[number].topic != topic or body != self.world.body(number[1]):
+            self.fail(f"{sub.name} gets {self.name(number)} as {body!r} to {topic}")
+
+    def missing(self, sub: Sub, count: int) -> None:
+        """Somebody is told that messages are missing: that must be so for a reason."""
+        self.world.note(f"{sub.name} is told that {count} are missing")
+        if not sub.process.was_loose:
+            self.fail(f"{sub.name} is told that {count} are missing, and never was out of touch")
+        if count != UNKNOWN and (count < 1 or self.world.settings.queue >= _ROOMY):
+            self.fail(f"{sub.name} is told that {count} are missing, and no queue was full")
 
     def acknowledged(self, process: Process) -> None:
         """A publisher was told something: who must have those messages has them."""
@@ -109,144 +146,105 @@ class Checks:
         held = {
             seq for one in process.core._held.values() for seq in range(one.first, one.last + 1)
         }
-        acked = [seq for seq in process.unacked if seq not in held]
+        sealed = process.core._next
+        acked = [seq for seq in process.unacked if seq not in held and seq < sealed]
         if not acked:
             return
-        process.unacked = [seq for seq in process.unacked if seq in held]
-        pending = process.core._next - 1
-        process.unacked += [seq for seq in acked if seq > pending]
+        process.unacked = [seq for seq in process.unacked if seq in held or seq >= sealed]
         for seq in acked:
-            if seq <= pending:
-                self._arrived(process, seq)
+            self._arrived(process, seq)
 
     def _arrived(self, process: Process, seq: int) -> None:
         number = process.id, seq
         message = self.messages[number]
+        without = process.core.without
         for sub in message.must:
-            if not sub.active or number in sub.got or sub.knows(*number, message.since):
+            if not sub.active or without.get(sub.process.id, 0) >= seq:
                 continue
-            if process.core.without.get(sub.process.id, 0) < seq:
+            if number not in sub.got and not sub.knows(*number, message.since):
                 self.fail(f"{self.name(number)} is acknowledged and {sub.name} does not have it")
+            if any(
+                sender == process.id and first <= seq <= last for sender, first, last in sub.untaken
+            ):
+                self.fail(f"{self.name(number)} is acknowledged and {sub.name} has not taken it")
+        for group, workers in message.workers.items():
+            self.work.must_be_done(number, group, workers)
 
-    # --- jobs and requests -----------------------------------------------------------------
-
-    def _key(self, sub: Sub, number: Number) -> Key:
-        each = self.everyone.get(number, False)
-        return number, sub.interest.key, sub.process.id if each else b""
-
-    def job_begun(self, sub: Sub, number: Number, topic: str) -> None:
-        what = f"{'request' if sub.serves else 'job'} {self.name(number)}"
-        self.world.note(f"{sub.name} begins {what}")
-        if not sub.wants(topic):
-            self.fail(f"{sub.name} gets {what} of {topic}")
-        work = self.work.setdefault(self._key(sub, number), [])
-        mine = _Work(sub)
-        for other in work:
-            if other.sub.process.alive and not other.loose and not mine.loose:
-                how = "has done" if other.done else "is at work on"
-                self.fail(f"{sub.name} begins {what} that {other.sub.name} {how}")
-        work.append(mine)
-
-    def _mine(self, sub: Sub, number: Number) -> list[_Work]:
-        return [one for one in self.work[self._key(sub, number)] if one.sub is sub]
-
-    def job_done(self, sub: Sub, number: Number) -> None:
-        """A job is done, or a request answered."""
-        self.world.note(f"{sub.name} has done {self.name(number)}")
-        work = self.work[self._key(sub, number)]
-        mine = self._mine(sub, number)[-1]
-        for other in work:
-            if other is not mine and other.done and not other.loose and not mine.loose:
-                self.fail(f"{sub.name} does {self.name(number)} a second time")
-        mine.done = True
-
-    def job_lost(self, sub: Sub, number: Number) -> None:
-        """A member is told that another gets its job: that must be so for a reason."""
-        if not self._mine(sub, number)[-1].loose:
-            self.fail(f"{sub.name} loses job {self.name(number)}, and is in touch")
-        self.job_dropped(sub, number)
-
-    def job_dropped(self, sub: Sub, number: Number) -> None:
-        """Given back, or lost."""
-        work = self.work[self._key(sub, number)]
-        work[:] = [one for one in work if one.sub is not sub or one.done]
-
-    def loosen(self, process: Process) -> None:
-        """A member is out of touch, or gone: what has not arrived from it may be done again."""
-        core = process.core
-        untold = {
-            *core._finished,
-            *core._jobs,
-            *(key for held in core._held.values() for key in held.jobs),
-        }
-        for (number, group, _), work in self.work.items():
-            key = (*number, group)
-            told = key not in untold
-            for one in work:
-                if one.sub.process is process and not (one.done and told):
-                    one.loose = True
-
-    def requested(self, waiting: Waiting) -> None:
-        number = waiting.process.id, waiting.number
-        self.everyone[number] = waiting.everyone
-        responders = [
-            sub
-            for sub in self.world.subs()
-            if sub.serves
-            and sub.active
-            and sub.wants(waiting.topic)
-            and (not any(waiting.to) or sub.process.id == waiting.to)
-        ]
-        self.requests[number] = _Request(responders)
-
-    def answered(self, waiting: Waiting) -> None:
-        """A request has ended: with no reply only when that is so."""
-        number = waiting.process.id, waiting.number
-        self.world.note(f"{waiting.process.name} has an end of {waiting.number}: {waiting.over}")
-        request = self.requests[number]
-        willing = [sub for sub in request.responders if sub.active and not sub.process.was_loose]
-        if waiting.over in {"NOBODY", "GONE", "refused"} and willing and not waiting.replies:
-            self.fail(f"request {self.name(number)}: {waiting.over}, with {willing[0].name} there")
-        dead = [
-            sub
-            for sub in self.world.subs()
-            if sub.serves and (not sub.process.alive or sub.process.was_loose)
-        ]
-        gone = any(waiting.to) or any(sub.wants(waiting.topic) for sub in dead)
-        if waiting.over == "DIED" and not gone:
-            self.fail(f"request {self.name(number)}: a responder died, it says, and nobody did")
-        if any(waiting.to) and waiting.over in {"DIED", "GONE"}:
-            asked = self.world.by_id[waiting.to]
-            if asked.alive and not asked.was_loose:
-                self.fail(f"request {self.name(number)}: {waiting.over}, and it lives")
+    def confirmed(self, process: Process, last: int) -> None:
+        """All that was published up to ``last`` has arrived, it says."""
+        if process.unacked and process.unacked[0] <= last:
+            self.fail(
+                f"{process.name}: all up to {last} has arrived, and {process.unacked} has not"
+            )
 
     # --- at rest ---------------------------------------------------------------------------
 
     def at_rest(self) -> None:
         """Everything has been handed on, and nobody owes anything."""
+        lacking: dict[Sub, int] = {}
         for number, message in self.messages.items():
-            if self.world.by_id[number[0]].alive:
-                for sub in message.must:
-                    told = number in sub.got or sub.knows(*number, message.since)
-                    if sub.active and not told:
-                        self.fail(f"{sub.name} never got {self.name(number)}, and does not know")
-                for group, workers in message.workers.items():
-                    self._worked_on(number, group, workers)
+            if not self.world.by_id[number[0]].alive:
+                continue
+            for sub in message.must:
+                if not sub.active or number in sub.got:
+                    continue
+                if not sub.knows(*number, message.since):
+                    self.fail(f"{sub.name} never got {self.name(number)}, and does not know")
+                lacking[sub] = lacking.get(sub, 0) + 1
+            for group, workers in message.workers.items():
+                self.work.must_be_done(number, group, workers)
+        for sub in self.world.subs():
+            if sub.active and sub.plain:
+                self._counted(sub, lacking.get(sub, 0))
+        self._hosted()
         for process in self.world.processes:
             if process.alive:
                 self._empty(process)
         self._broker_empty()
 
-    def _worked_on(self, number: Number, group: str, workers: list[Sub]) -> None:
-        if not any(sub.active and not sub.process.was_loose for sub in workers):
+    def _counted(self, sub: Sub, lacking: int) -> None:
+        """Whether it was told how many messages are missing."""
+        counts = [count for _, count in sub.told]
+        if UNKNOWN in counts:
             return
-        if not any(one.done for one in self.work.get((number, group, b""), [])):
-            self.fail(f"job {self.name(number)} of {group!r} was never done")
+        told = sum(counts)
+        if told < lacking:
+            self.fail(f"{sub.name} was told that {told} are missing, of {lacking}")
+        fitting = sum(
+            sub.wants(message.topic) and number not in sub.got
+            for number, message in (self.messages.items() if told else ())
+        )
+        # Another host may have sent what the last one had dropped.
+        if told > fitting and not self.world.takeovers:
+            self.fail(f"{sub.name} was told that {told} are missing, of {fitting} at most")
+
+    def _hosted(self) -> None:
+        """There is one host, all are connected to it, and know of one another."""
+        alive = [process for process in self.world.processes if process.alive]
+        holder = self.world.holder
+        if not alive:
+            return
+        if holder is None or not holder.hosting:
+            self.fail("nobody hosts")
+            return
+        for hosting in self.world.hostings:
+            lives = hosting.process.alive and hosting is not holder
+            if lives and (hosting.hosting or hosting.guests):
+                self.fail(f"{hosting.name} has guests, beside {holder.name}")
+        here = {process.id for process in alive}
+        for process in alive:
+            connection = process.connection
+            if connection is None or not connection.welcomed or connection.hosting is not holder:
+                self.fail(f"{process.name} is not connected to {holder.name}")
+            if not process.core.roster.keys() == process.known == here:
+                self.fail(f"{process.name} does not know who is here: {process.known}")
 
     def _empty(self, process: Process) -> None:
         core = process.core
         held = {
             "outbox": core._held,
+            "published and not acknowledged": process.unacked,
+            "waiting for confirmation": process.confirming,
             "jobs in hand": core._jobs,
             "finished": core._finished,
             "known done": core._known_done,
@@ -281,6 +279,7 @@ class Checks:
             "homeless": routing._homeless,
             "in hand": routing._in_hand,
             "finished": routing._finished,
+            "asked": routing._asked,
         }
         for seat in broker.seats.values():
             name = self.world.name_of(seat.member)
@@ -290,6 +289,7 @@ class Checks:
             left[f"left out of {name}'s"] = seat.without
             left[f"dropped of {name}"] = seat.dropped
             left[f"released {name}"] = seat.released
+            left[f"known done of {name}'s"] = seat.known_done
             left[f"held by {name}"] = [sub for sub in seat.subscriptions.values() if sub.held]
             left[f"in hand of {name}"] = [sub for sub in seat.subscriptions.values() if sub.in_hand]
             if seat.queued:

@@ -6,20 +6,25 @@ from typing import TYPE_CHECKING
 
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import NOBODY, Flag, MemberInfo
-from open_channel.protocol.control import Hello, Welcome
-from open_channel.protocol.frames import Kind
+from open_channel.protocol.control import Hello, Refusal, Welcome
+from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
+from open_channel.protocol.states import ACCEPTED, ConnectionState
 from tests.simulation.app import Sub, Waiting
-from tests.simulation.sockets import GOODBYE, Connection, frame, frames
+from tests.simulation.coverage import taken
+from tests.simulation.sockets import GOODBYE, Connection, Item, frames
 
 if TYPE_CHECKING:
-    from open_channel.protocol.frames import Frame
     from tests.simulation.hosting import Hosting
     from tests.simulation.world import World
 
 _DELAY = 0.02
 _CHUNK = 256 * 1024
+_GOODBYE = int(Kind.GOODBYE)
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
+_OPEN = ConnectionState.OPEN
+_ACCEPTED = ACCEPTED[_OPEN]
+_KEPT = 3  # connections of one member that a host may still have something to read of
 
 
 class Process:
@@ -45,7 +50,7 @@ class Process:
         self.core = MemberCore(self.info, self.session.outbox, self)
         self.connection: Connection | None = None
         self.connections: list[Connection] = []
-        """All of them that the host's side may still read."""
+        """The last of them, which the host's side may still read."""
         self.hosting: Hosting | None = None
         self.counter = 0
         self.suspect = 0
@@ -57,6 +62,10 @@ class Process:
         self.subs: list[Sub] = []
         self.requests: list[Waiting] = []
         self.unacked: list[int] = []
+        self.confirming: list[int] = []
+        """What was published last when its user began to wait for all of it to arrive."""
+        self.known: set[bytes] = set()
+        """Who is here, as its user was told."""
 
     @property
     def runs(self) -> bool:
@@ -74,10 +83,23 @@ class Process:
     # --- what its user does ----------------------------------------------------------------
 
     def publish(self, topic: str, count: int) -> None:
-        for _ in range(count):
-            self.core.publish(self.world.topic(topic), b"", 0)
-            self.unacked.append(self.core.last)
-            self.world.checks.published(self, self.core.last, topic)
+        for number in range(self.core.last + 1, self.core.last + 1 + count):
+            self.world.checks.published(self, number, topic)
+            self.unacked.append(number)
+            self.core.publish(self.world.topic(topic), self.world.body(number), 0)
+        self.scheduled = True
+
+    def confirm(self) -> None:
+        """Wait until everything published so far has arrived."""
+        last = self.core.last
+        self.confirming.append(last)
+
+        def arrived() -> None:
+            self.world.checks.acknowledged(self)
+            self.world.checks.confirmed(self, last)
+            self.confirming.remove(last)
+
+        self.core.when_acknowledged(arrived)
         self.scheduled = True
 
     def subscribe(
@@ -97,9 +119,12 @@ class Process:
     def request(self, topic: str, to: bytes = NOBODY, *, everyone: bool = False) -> Waiting:
         waiting = Waiting(self, topic, to, everyone=everyone)
         flags = int(Flag.EVERYONE) if everyone else 0
-        waiting.number = self.core.request(self.world.topic(topic), to, b"", flags, waiting)
+        waiting.number = self.core.last + 1
+        self.world.checks.work.requested(waiting)
         self.requests.append(waiting)
-        self.world.checks.requested(waiting)
+        body = self.world.body(waiting.number)
+        number = self.core.request(self.world.topic(topic), to, body, flags, waiting)
+        assert number == waiting.number
         self.scheduled = True
         return waiting
 
@@ -141,7 +166,7 @@ class Process:
         """It is killed. Its locks go a little later than its sockets."""
         self.alive = self.leaving = False
         self.paused_at = None
-        self.world.checks.loosen(self)
+        self.world.checks.work.loosen(self)
         for connection in self.connections:
             connection.close_member()
 
@@ -171,6 +196,7 @@ class Process:
         self.counter += 1
         connection = self.connection = Connection(self, holder, self.world.room)
         self.connections.append(connection)
+        del self.connections[:-_KEPT]
         limits = self.world.limits
         connection.up.write(
             Hello(
@@ -209,11 +235,16 @@ class Process:
             self.drop()
             return
         if not connection.welcomed:
-            welcome = items.pop(0)
-            assert isinstance(welcome, Welcome)
-            self._welcome(connection, welcome)
+            answer = items.pop(0)
+            if isinstance(answer, Refusal):
+                taken["ACCEPTED", ConnectionState.AWAITING_WELCOME, Kind.REFUSAL] += 1
+                self.drop()
+                return
+            assert isinstance(answer, Welcome)
+            taken["ACCEPTED", ConnectionState.AWAITING_WELCOME, Kind.WELCOME] += 1
+            self._welcome(connection, answer)
         if items:
-            self._receive([frame(item) for item in items if isinstance(item, bytes)])
+            self._receive(items)
 
     def _welcome(self, connection: Connection, welcome: Welcome) -> None:
         session = self.session
@@ -228,24 +259,29 @@ class Process:
             self.core.opened()
         self._write()
 
-    def _receive(self, items: list[Frame]) -> None:
+    def _receive(self, items: list[Item]) -> None:
         """See ``SessionIO.frames_received()``."""
         inbox, outbox = self.session.inbox, self.session.outbox
         arrived = acknowledged = left = False
         for item in items:
-            if item.kind in _STREAM:
+            assert isinstance(item, Frame)
+            kind = item.kind
+            assert kind in _ACCEPTED
+            taken["ACCEPTED", _OPEN, kind] += 1
+            if kind in _STREAM:
                 inbox.receive(item)
                 arrived = True
-            elif item.kind == Kind.GOODBYE:
+            elif kind == _GOODBYE:
                 left = True
             if outbox.acknowledge(item.ack):
                 acknowledged = True
         if arrived:
-            messages = inbox.messages
+            messages, world, receive = inbox.messages, self.world, self.core.receive
             while messages:
                 record = messages.popleft()
-                self.world.told(self, record)
-                self.core.receive(record)
+                if world.traced:
+                    world.told(self, record)
+                receive(record)
         if arrived or acknowledged:
             self._told()
         self._write()
@@ -283,7 +319,7 @@ class Process:
     # --- what the core tells: see ``MemberUser`` --------------------------------------------
 
     def joined(self, member: MemberInfo) -> None:
-        """Nothing depends on it."""
+        self.world.checks.joined(self, member.id)
 
     def left(self, member: MemberInfo) -> None:
         self.world.checks.left(self, member.id)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.bus.host import PATIENCE
 from tests.simulation.invariants import Violation
 from tests.simulation.trace import minimise
 from tests.simulation.world import PATTERNS, TOPICS, Settings, Step, World
 
+if TYPE_CHECKING:
+    from tests.simulation.hosting import Hosting
+    from tests.simulation.process import Process
+
 __all__ = ["Result", "come_to_rest", "possible", "replay", "run", "settings_of", "shorten"]
 
 _ROUNDS = 2000
 _DURATIONS = (0.03, 0.3, 1.1, 3.2, 6.5)
+_READS = frozenset({"hear", "read"})
+_AMOUNTS = (1, 1, 2, 5, 100)
 
 
 class Result(NamedTuple):
@@ -46,77 +52,87 @@ def settings_of(seed: int) -> Settings:
 # --- what may come next ---------------------------------------------------------------------------
 
 
-def possible(world: World) -> Iterator[Step]:
-    """What the event loops of those who run would do, each with a count to be chosen."""
-    for index, process in enumerate(world.processes):
-        recent = process.connections[-3:]
-        for age, connection in enumerate(reversed(recent)):
-            hosting = connection.hosting
-            if hosting.hosting and hosting.process.awake:
-                if connection.up.readable:
-                    yield "hear", index, age
-                if connection.down.movable:
-                    yield "drain", index, age
-        if process.leaving and process.present and process.paused_at is None:
-            yield "depart", index
-        if not process.alive:
-            if process.present and not process.leaving:
-                yield "free", index
-        elif process.paused_at is None:
-            yield from _loop(world, index)
-        if process.awake and process.hosts:
-            yield from _hosting(world, index)
+def possible(world: World) -> list[Step]:
+    """What the event loops of those who run would do; reading still lacks how much is read."""
+    steps: list[Step] = []
+    for process in world.processes:
+        _add_steps(world, process, steps)
+    return steps
 
 
-def _loop(world: World, index: int) -> Iterator[Step]:
-    process = world.processes[index]
-    connection = process.connection
+def _add_steps(world: World, process: Process, steps: list[Step]) -> None:
+    """... as far as it concerns one process. This is called for every step that is chosen."""
+    index = process.index
+    age = len(process.connections)
+    for connection in process.connections:
+        age -= 1
+        hosting = connection.hosting
+        if hosting.hosting and hosting.process.awake:
+            up, down = connection.up, connection.down
+            if (up.kernel or up.closed) and not up.broken:
+                steps.append(("hear", index, age))
+            if down.buffer and down.movable:
+                steps.append(("drain", index, age))
+    if process.paused_at is None:
+        if process.alive:
+            _add_loop(world, process, steps)
+        elif process.present:
+            steps.append(("depart" if process.leaving else "free", index))
+        if (mine := process.hosting) is not None and mine.hosting and process.awake:
+            _add_hosting(world, mine, steps)
+
+
+def _add_loop(world: World, process: Process, steps: list[Step]) -> None:
+    index, connection = process.index, process.connection
     if connection is None:
         if world.can_advance(process):
-            yield "advance", index
+            steps.append(("advance", index))
     else:
-        if connection.down.readable:
-            yield "read", index
-        if connection.up.movable:
-            yield "writable", index
-        if world.silent(process):
-            yield "watch", index
+        up, down = connection.up, connection.down
+        if (down.kernel or down.closed) and not down.broken:
+            steps.append(("read", index))
+        elif connection.hosting.process.paused_at is not None and world.silent(process):
+            steps.append(("watch", index))
+        if up.buffer and up.movable:
+            steps.append(("writable", index))
     if process.scheduled:
-        yield "flush", index
+        steps.append(("flush", index))
     if process.debts_due is not None and process.debts_due <= world.now:
-        yield "settle", index
+        steps.append(("settle", index))
 
 
-def _hosting(world: World, index: int) -> Iterator[Step]:
-    hosting = world.processes[index].hosting
-    assert hosting is not None
+def _add_hosting(world: World, hosting: Hosting, steps: list[Step]) -> None:
+    index = hosting.process.index
     if hosting.due:
-        yield "tick", index
+        steps.append(("tick", index))
     if world.holder is not hosting:
-        yield "beat", index
+        steps.append(("beat", index))
     elif any(not world.is_present(member) for member in hosting.missing):
-        yield "look", index
+        steps.append(("look", index))
 
 
-def user_work(world: World) -> Iterator[Step]:
+def user_work(world: World) -> list[Step]:
     """What users have before them."""
-    for index, process in enumerate(world.processes):
-        if process.runs:
+    steps: list[Step] = []
+    for process in world.processes:
+        if process.alive and process.paused_at is None:
             for which, sub in enumerate(process.subs):
                 if sub.hands:
-                    yield "finish", index, which, 0, 1
+                    steps.append(("finish", process.index, which, 0, 1))
                 if sub.untaken:
-                    yield "took", index, which
+                    steps.append(("took", process.index, which))
+    return steps
 
 
 class _Chance:
     """The dice of one seed, loaded: each seed prefers other steps."""
 
-    def __init__(self, seed: int, world: World) -> None:
+    def __init__(self, seed: int, world: World, tries: int) -> None:
         self.random = random = Random(seed)
+        self.draw = random.random
         self.world = world
         weigh = random.choice
-        self.weights = {
+        weights = {
             "loop": 60,
             "work": 10,
             "publish": weigh((2, 8)),
@@ -124,7 +140,9 @@ class _Chance:
             "unsubscribe": weigh((0, 0, 1, 2)),
             "request": weigh((0, 0, 2, 4)),
             "cancel": weigh((0, 0, 0.5)),
+            "confirm": weigh((0, 0, 0.5)),
             "time": weigh((0.3, 1, 4)),
+            "beat": weigh((0, 0.3)),
             "crash": weigh((0, 0.4, 1)),
             "pause": weigh((0, 0.5, 1.5)),
             "resume": weigh((0.5, 2)),
@@ -133,57 +151,84 @@ class _Chance:
             "leave": weigh((0, 0.3)),
         }
         self.kinds = weigh(((0,), (0, 1), (0, 3), (2,), (3, 4), (0, 1, 2, 3, 4)))
-        self.names = list(self.weights)
-        self.shares = list(self.weights.values())
+        self.names = random.choices(list(weights), list(weights.values()), k=tries)
 
-    def next(self) -> Step | None:
-        name = self.random.choices(self.names, self.shares)[0]
-        if name in {"loop", "work"}:
-            steps = list(possible(self.world) if name == "loop" else user_work(self.world))
-            return self._counted(self.random.choice(steps)) if steps else None
-        choose, count = self.random.randrange, len(self.world.processes)
-        index = choose(count)
+    def steps(self) -> Iterator[Step]:
+        """One after the other; each depends on what has become of the world until then."""
+        for name in self.names:
+            step = self._loop() if name == "loop" else self._other(name)
+            if step is not None:
+                yield step
+
+    def _below(self, count: int) -> int:
+        return int(self.draw() * count)
+
+    def _loop(self) -> Step | None:
+        """Somebody's next step: of the first who has one, from a random one on."""
+        processes = self.world.processes
+        count = len(processes)
+        first = self._below(count)
+        steps: list[Step] = []
+        for index in range(first, first + count):
+            _add_steps(self.world, processes[index % count], steps)
+            if steps:
+                step = steps[self._below(len(steps))]
+                if step[0] in _READS:
+                    return *step, _AMOUNTS[self._below(len(_AMOUNTS))]
+                return step
+        return None
+
+    def _other(self, name: str) -> Step | None:
+        below, count = self._below, len(self.world.processes)
+        index = below(count)
         match name:
+            case "work":
+                return self._work()
             case "publish":
-                return name, index, choose(len(TOPICS)), self.random.choice((1, 1, 1, 3))
+                return name, index, below(len(TOPICS)), (1, 1, 1, 3)[below(4)]
             case "subscribe":
-                kind = self.random.choice(self.kinds)
-                return name, index, choose(len(PATTERNS)), kind, self.random.choice((1, 1, 2, 8))
+                kind = self.kinds[below(len(self.kinds))]
+                return name, index, below(len(PATTERNS)), kind, (1, 1, 2, 8)[below(4)]
             case "unsubscribe" | "cancel":
-                return name, index, choose(4)
+                return name, index, below(4)
             case "request":
-                to = choose(count) if self.random.random() < 0.2 else -1
-                return name, index, choose(len(TOPICS)), to, int(self.random.random() < 0.2)
+                to = below(count) if self.draw() < 0.2 else -1
+                return name, index, below(len(TOPICS)), to, int(self.draw() < 0.2)
             case "time":
-                return name, self.random.choice(_DURATIONS)
+                return name, _DURATIONS[below(len(_DURATIONS))]
             case "cut":
-                return name, index, choose(6), choose(6)
+                return name, index, below(6), below(6)
             case "crash":
                 return self._crash(index)
             case "join":
                 return (name,) if count < 8 else None
             case "resume":
                 paused = [i for i, p in enumerate(self.world.processes) if p.paused_at is not None]
-                return (name, self.random.choice(paused)) if paused else None
+                return (name, paused[below(len(paused))]) if paused else None
+            case "beat":
+                holder = self.world.holder
+                return (name, holder.process.index) if holder is not None else None
             case _:
                 return name, index
 
-    def _crash(self, index: int) -> Step | None:
-        alive = [process for process in self.world.processes if process.alive]
-        if len(alive) <= 2:
+    def _work(self) -> Step | None:
+        """A user goes on; now and then a job is rejected."""
+        steps = user_work(self.world)
+        if not steps:
             return None
-        holder = self.world.holder
-        if holder is not None and self.random.random() < 0.5:
-            index = holder.process.index
-        return "crash", index
-
-    def _counted(self, step: Step) -> Step:
-        """How much is read; now and then a job is rejected."""
-        if step[0] in {"read", "hear"}:
-            return *step, self.random.choice((1, 1, 2, 5, 100))
-        if step[0] == "finish" and self.random.random() < 0.2:
+        step = steps[self._below(len(steps))]
+        if step[0] == "finish" and self.draw() < 0.2:
             return *step[:-1], 0
         return step
+
+    def _crash(self, index: int) -> Step | None:
+        alive = sum(process.alive for process in self.world.processes)
+        if alive <= 2:
+            return None
+        holder = self.world.holder
+        if holder is not None and self.draw() < 0.5:
+            index = holder.process.index
+        return "crash", index
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -197,7 +242,7 @@ def come_to_rest(world: World) -> None:
     for _ in range(_ROUNDS):
         steps = [*possible(world), *user_work(world)]
         for step in steps:
-            world.take((*step, 100) if step[0] in {"read", "hear"} else step)
+            world.take((*step, 100) if step[0] in _READS else step)
         if not steps and not _pass_time(world):
             world.checks.at_rest()
             return
@@ -219,15 +264,12 @@ def _pass_time(world: World) -> bool:
 def run(seed: int, length: int = 250) -> Result:
     """One random schedule."""
     world = World(settings_of(seed))
-    chance = _Chance(seed, world)
     steps: list[Step] = []
     failure = ""
     try:
-        for _ in range(2 * length):
-            step = chance.next()
-            if step is not None:
-                steps.append(step)
-                world.take(step)
+        for step in _Chance(seed, world, 2 * length).steps():
+            steps.append(step)
+            world.take(step)
             if len(steps) >= length:
                 break
         come_to_rest(world)

@@ -7,40 +7,42 @@ the writer's process, and is gone with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from open_channel.protocol.control import Hello, Welcome
-from open_channel.protocol.frames import HEADER, Frame, Kind, encode
+from open_channel.protocol.control import Hello, Refusal, Welcome
+from open_channel.protocol.frames import HEADER, Frame, Kind
 
 if TYPE_CHECKING:
     from tests.simulation.hosting import Guest, Hosting
     from tests.simulation.process import Process
 
-Item = Hello | Welcome | bytes
-"""A frame; the handshake's are not encoded."""
+Item = Hello | Welcome | Refusal | Frame
+"""What travels; it is not encoded."""
 
-GOODBYE = encode(Kind.GOODBYE)
+GOODBYE = Frame(int(Kind.GOODBYE), 0, 0, 0, memoryview(b""))
+PING = Frame(int(Kind.PING), 0, 0, 0, memoryview(b""))
 
-
-def frame(data: bytes) -> Frame:
-    """The frame that some bytes are."""
-    length, kind, flags, number, ack = HEADER.unpack_from(data)
-    assert len(data) == HEADER.size + length
-    return Frame(kind, flags, number, ack, memoryview(data)[HEADER.size :])
+_unpack = HEADER.unpack
 
 
-def frames(parts: list[bytes]) -> Iterator[bytes]:
-    """What ``Session.transmit()`` gives, frame by frame."""
-    data = b"".join(parts)
-    while data:
-        size = HEADER.size + HEADER.unpack_from(data)[0]
-        yield data[:size]
-        data = data[size:]
+def frames(parts: list[bytes]) -> list[Frame]:
+    """What ``Session.transmit()`` gives, by frames: a header, then the pieces of its payload."""
+    found: list[Frame] = []
+    rest = iter(parts)
+    for header in rest:
+        length, kind, flags, number, ack = _unpack(header)
+        payload = b""
+        while len(payload) < length:
+            payload += next(rest)
+        assert len(payload) == length
+        found.append(Frame(kind, flags, number, ack, memoryview(payload)))
+    return found
 
 
 class Pipe:
     """One direction of a connection."""
+
+    __slots__ = ("_closing", "broken", "buffer", "closed", "kernel", "room")
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -96,11 +98,18 @@ class Pipe:
         return not self.broken and (bool(self.kernel) or self.closed)
 
     def take(self, count: int) -> list[Item]:
-        return [self.kernel.popleft() for _ in range(min(count, len(self.kernel)))]
+        kernel = self.kernel
+        if count >= len(kernel):
+            items = list(kernel)
+            kernel.clear()
+            return items
+        return [kernel.popleft() for _ in range(count)]
 
 
 class Connection:
     """Between a member and a hosting; closed by either side or both."""
+
+    __slots__ = ("down", "guest", "hosting", "member", "up", "welcomed")
 
     def __init__(self, member: Process, hosting: Hosting, room: int) -> None:
         self.member = member

@@ -28,6 +28,7 @@ Step = tuple[Any, ...]
 TOPICS = ("a.x", "a.y", "b.x")
 PATTERNS = ("a.x", "a.*", ">", "b.x")
 GROUPS = ("g", "h")
+_BODIES = tuple(bytes((number,)) for number in range(256))
 
 
 class Settings(NamedTuple):
@@ -69,15 +70,12 @@ class World:
         self.holder: Hosting | None = None
         """Whose lock is on the file that the path names."""
         self.hostings: list[Hosting] = []
+        self.any_loose = False
+        """Whether anybody may be loose."""
         self.epoch = 0
         self.steps = 0
         self.checks = Checks(self)
         self._topics = {topic: topic.encode() for topic in TOPICS}
-        self._steps: dict[str, Callable[..., bool]] = {
-            name.removeprefix("do_"): getattr(self, name)
-            for name in dir(self)
-            if name.startswith("do_")
-        }
         for _ in range(settings.members):
             self.do_join()
 
@@ -98,6 +96,10 @@ class World:
     def topic(self, topic: str) -> bytes:
         return self._topics[topic]
 
+    def body(self, number: int) -> bytes:
+        """What a publisher says in its message of that number, and gets as reply."""
+        return _BODIES[number % len(_BODIES)]
+
     def is_present(self, member: bytes) -> bool:
         return self.by_id[member].present
 
@@ -110,12 +112,14 @@ class World:
 
     def elect(self, process: Process) -> None:
         """The lock is free, or a new one is put over it."""
+        for hosting in self.hostings:
+            if hosting.hosting:
+                self.checks.replaced(hosting)
         self.epoch += 1
         hosting = Hosting(self, process, len(self.hostings) + 1, self.epoch)
         self.hostings.append(hosting)
         self.holder = process.hosting = hosting
         self.note(f"{process.name} is elected: {hosting.name}")
-        self.note_released(hosting)
 
     def note_released(self, hosting: Hosting) -> None:
         """Who is out of touch, as far as this host knows?"""
@@ -124,12 +128,13 @@ class World:
             if one.released:
                 if not process.loose:
                     self.note(f"{hosting.name}: {process.name} is out of touch")
-                process.loose = process.was_loose = True
-                self.checks.loosen(process)
+                process.loose = process.was_loose = self.any_loose = True
+                self.checks.work.loosen(process)
             elif process.loose and hosting is self.holder and not one.owed and one.outbox:
                 connection = process.connection
                 if connection is not None and not connection.down.kernel:
                     process.loose = False
+                    self.checks.work.in_touch(process)
 
     # --- the trace -------------------------------------------------------------------------
 
@@ -138,13 +143,11 @@ class World:
             self.lines.append(f"    {line}")
 
     def heard(self, hosting: Hosting, member: bytes, record: bytes) -> None:
-        if self.traced:
-            what = describe(record, self.name_of)
-            self.note(f"{hosting.name} <- {self.name_of(member)}: {what}")
+        what = describe(record, self.name_of)
+        self.note(f"{hosting.name} <- {self.name_of(member)}: {what}")
 
     def told(self, process: Process, record: bytes) -> None:
-        if self.traced:
-            self.note(f"{process.name} <- host: {describe(record, self.name_of)}")
+        self.note(f"{process.name} <- host: {describe(record, self.name_of)}")
 
     # --- steps -----------------------------------------------------------------------------
 
@@ -157,7 +160,7 @@ class World:
         if self.traced:
             self.lines.append(" ".join(map(str, step)))
         try:
-            return self._steps[step[0]](*step[1:])
+            return _STEPS[step[0]](self, *step[1:])
         except Violation:
             raise
         except Exception as error:
@@ -236,6 +239,12 @@ class World:
         else:
             sub.finish(number, done=bool(done))
         return True
+
+    def do_confirm(self, index: int) -> bool:
+        process = self._running(index)
+        if process is not None:
+            process.confirm()
+        return process is not None
 
     def do_request(self, index: int, topic: int, to: int, everyone: int = 0) -> bool:
         """``to`` is a member that it knows of, or below 0."""
@@ -345,7 +354,8 @@ class World:
         if connection is None or not connection.up.readable:
             return False
         connection.hosting.read(connection, count)
-        self.note_released(connection.hosting)
+        if self.any_loose:
+            self.note_released(connection.hosting)
         return True
 
     def do_drain(self, index: int, age: int) -> bool:
@@ -378,7 +388,9 @@ class World:
 
     def do_beat(self, index: int) -> bool:
         hosting = self._hosting(index)
-        return hosting is not None and not hosting.fence_now()
+        if hosting is not None:
+            hosting.beat()
+        return hosting is not None
 
     # What goes wrong:
 
@@ -429,7 +441,7 @@ class World:
         if process is None:
             return False
         process.say_goodbye()
-        self.checks.loosen(process)
+        self.checks.work.loosen(process)
         return True
 
     def do_depart(self, index: int) -> bool:
@@ -440,3 +452,8 @@ class World:
             return False
         process.depart()
         return True
+
+
+_STEPS: dict[str, Callable[..., bool]] = {
+    name.removeprefix("do_"): step for name, step in vars(World).items() if name.startswith("do_")
+}

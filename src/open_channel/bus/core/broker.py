@@ -156,9 +156,11 @@ class Broker:
         for other in self.seats.values():
             if seat.member in other.without:
                 self._gap(other, seat)
-        subscriptions = [self._routing.add(seat, record) for record in snapshot.subscriptions]
+        add = self._routing.add
+        subscriptions = [add(seat, record, back=True) for record in snapshot.subscriptions]
         for job in snapshot.jobs:
             self._routing.report(seat, job)
+        self._routing.refresh(seat)
         self._replay(seat, subscriptions)
         self._routing.take_reports(seat)
         for queued, receipt, topic, count in waiting:
@@ -357,8 +359,8 @@ class Broker:
                 subscription = seat.subscriptions.get(number)
                 if subscription is not None:
                     self._routing.remove(subscription, set(kept))
-            case r.Reject(publisher, seq, group):
-                self._routing.reject(seat, (publisher, seq, group))
+            case r.Reject(publisher, seq, group, turn):
+                self._routing.reject(seat, (publisher, seq, group), turn)
             case r.Took(number, publisher, seq):
                 self._routing.took(seat, number, publisher, seq)
             case r.Cancel(seq):

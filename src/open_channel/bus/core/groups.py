@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Group", "Job"]
 
+_TURNS = 0xFFFF  # it has two bytes on the wire, and only needs to differ from the last
+
 
 class Job:
     """One message on its way to one member of a group."""
 
-    __slots__ = ("entry", "group", "holder", "key", "read", "record", "redelivered", "request")
+    __slots__ = (
+        "entry",
+        "group",
+        "holder",
+        "key",
+        "read",
+        "record",
+        "redelivered",
+        "request",
+        "turn",
+    )
 
     def __init__(self, key: Key, group: Group, entry: Entry, record: bytes) -> None:
         self.key = key
@@ -34,6 +46,9 @@ class Job:
         self.read = False
         """Whether its holder has received it."""
         self.holder: Subscription | None = None
+        self.turn = 0
+        """How often it was handed out. A rejection that names another turn is of a job that was
+        taken from its holder meanwhile, and may be in the same hands again."""
 
     def move(self, entry: Entry) -> None:
         """Its publisher has sent it again in another session: that waits for it now."""
@@ -68,11 +83,6 @@ class Group:
         self._ready: deque[Subscription] = deque()
         # Not a deque: one that many have given up waiting for would be searched for each.
         self._pending: OrderedDict[Job, None] = OrderedDict()
-
-    @property
-    def pending(self) -> int:
-        """How many jobs wait for a consumer."""
-        return len(self._pending)
 
     def join(self, consumer: Subscription) -> None:
         """One more shares the work."""
@@ -132,7 +142,9 @@ class Group:
             job, _ = self._pending.popitem(last=False)
             self.hold(job, consumer)
             ready.append(consumer)
-            record = r.encode_job(consumer.record.id, job.key[1], job.redelivered, job.record)
+            job.turn = (job.turn + 1) & _TURNS
+            number, seq = consumer.record.id, job.key[1]
+            record = r.encode_job(number, seq, job.redelivered, job.turn, job.record)
             seat.send(record, now, _Handed(job, consumer))
             given.append(seat)
         return given

@@ -113,6 +113,11 @@ class Interest:
         self.taken: dict[bytes, int] = {}
         """... {publisher: highest number that its consumer has taken}."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether it gets each message: it is no consumer of a group, and no responder."""
+        return not self.group and not self.serves
+
     def record(self) -> Subscribe:
         """How the broker is told of it."""
         return Subscribe(

@@ -62,7 +62,8 @@ class MemberCore:
         self._interests: dict[int, Interest] = {}
         self._counter = 0
         self._matcher: Matcher[Interest] = Matcher()
-        self._jobs: dict[Key, int] = {}
+        self._jobs: dict[Key, tuple[int, int]] = {}
+        """In hand: {job: (subscription, turn)}."""
         self._finished: set[Key] = set()
         self._known_done: set[tuple[int, str]] = set()
         self._requests: dict[int, Awaiting] = {}
@@ -197,16 +198,12 @@ class MemberCore:
         """End a subscription; ``kept`` are the jobs that are still worked on."""
         if self._interests.pop(interest.id, None) is None:
             return
-        if interest.confirmed:
-            self._unmatch(interest)
-        for key in [key for key, owner in self._jobs.items() if owner == interest.id]:
+        if interest.confirmed and interest.plain:
+            self._matcher.remove(interest.pattern, interest)
+        for key in [key for key, (owner, _) in self._jobs.items() if owner == interest.id]:
             if key[:2] not in kept:
                 del self._jobs[key]
         self._command(r.Unsubscribe(interest.id, kept))
-
-    def _unmatch(self, interest: Interest) -> None:
-        if not interest.group and not interest.serves:
-            self._matcher.remove(interest.pattern, interest)
 
     def interest(self, number: int) -> Interest | None:
         """One of the present subscriptions."""
@@ -230,9 +227,9 @@ class MemberCore:
 
     def reject(self, interest: Interest, publisher: bytes, seq: int) -> bool:
         """Give a job back; False when it was given to another meanwhile."""
-        if self._jobs.pop((publisher, seq, interest.key), None) is None:
+        if (hand := self._jobs.pop((publisher, seq, interest.key), None)) is None:
             return False
-        self._command(r.Reject(publisher, seq, interest.key))
+        self._command(r.Reject(publisher, seq, interest.key, hand[1]))
         return True
 
     def took(self, interest: Interest, publisher: bytes, seq: int) -> None:
@@ -279,7 +276,8 @@ class MemberCore:
                 self._answered(seq)
 
     def _snapshot(self) -> r.Snapshot:
-        jobs = [r.Job(*key, owner) for key, owner in self._jobs.items()]
+        self._jobs = {key: (owner, 0) for key, (owner, _) in self._jobs.items()}
+        jobs = [r.Job(*key, owner) for key, (owner, _) in self._jobs.items()]
         return r.Snapshot(
             self.info,
             [interest.record() for interest in self._interests.values()],
@@ -361,7 +359,7 @@ class MemberCore:
             self._refuse(publication)
         else:
             if key is not None:
-                self._jobs[key] = interest.id
+                self._jobs[key] = interest.id, 0
             message = publication.messages()[0]
             interest.sink.job(publication, publication.first, message, False)
 
@@ -394,7 +392,7 @@ class MemberCore:
         if key in self._finished:  # the host that has heard it may not be this one
             self._done.setdefault(publication.sender, []).append((job.seq, interest.key))
         elif key not in self._jobs:
-            self._jobs[key] = interest.id
+            self._jobs[key] = interest.id, job.turn
             interest.sink.job(publication, job.seq, publication.messages()[0], job.redelivered)
 
     def _acknowledged(self, first: int, last: int) -> None:
@@ -428,7 +426,7 @@ class MemberCore:
                 self.eager = True  # its publisher's outbox waits for our knowing
                 if self._marks.get(publisher, 0) < seq:
                     for interest in self._interests.values():
-                        if interest.confirmed and not interest.group and not interest.serves:
+                        if interest.confirmed and interest.plain:
                             interest.sink.missing(UNKNOWN)
             case r.Missed(topics):
                 for topic, count in topics.items():
@@ -436,7 +434,7 @@ class MemberCore:
                         interest.sink.missing(count)
             case r.Lost(publisher, seq, group):
                 self.eager = True  # there are no more jobs for us before the broker knows
-                number = self._jobs.pop((publisher, seq, group), 0)
+                number, _ = self._jobs.pop((publisher, seq, group), (0, 0))
                 owner = self._interests.get(number)
                 if owner is not None:
                     owner.sink.lost(publisher, seq)
@@ -468,7 +466,7 @@ class MemberCore:
         if interest is None or interest.confirmed:
             return
         interest.confirmed = True
-        if not interest.group and not interest.serves:
+        if interest.plain:
             self._matcher.add(interest.pattern, interest)
         interest.sink.live()
 

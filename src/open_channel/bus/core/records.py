@@ -80,7 +80,7 @@ NOBODY = bytes(16)
 """The addressee of what goes to a topic."""
 
 HEADER = Struct("=BBHIQ16s16s")
-_JOB = Struct("=BBxxIQ")
+_JOB = Struct("=BBHIQ")
 JOB_SIZE = _JOB.size
 """What a job takes beside its publication, in bytes."""
 
@@ -171,21 +171,23 @@ class Delivery(NamedTuple):
     subscription: int
     seq: int
     redelivered: bool
+    turn: int
+    """How often this host has handed it out."""
     publication: Publication
     """Of the one message."""
 
 
-def encode_job(subscription: int, seq: int, redelivered: bool, record: bytes) -> bytes:
+def encode_job(subscription: int, seq: int, redelivered: bool, turn: int, record: bytes) -> bytes:
     """``record`` is a publication of the one message."""
-    return _JOB.pack(JOB, redelivered, subscription, seq) + record
+    return _JOB.pack(JOB, redelivered, turn, subscription, seq) + record
 
 
 def decode_job(record: bytes) -> Delivery:
     """Raises RemoteProtocolError when it is none."""
     if len(record) < _JOB.size:
         raise RemoteProtocolError(reason=f"a job of {len(record)} bytes")
-    _, redelivered, subscription, seq = _JOB.unpack_from(record)
-    return Delivery(subscription, seq, bool(redelivered), parse(record[_JOB.size :]))
+    _, redelivered, turn, subscription, seq = _JOB.unpack_from(record)
+    return Delivery(subscription, seq, bool(redelivered), turn, parse(record[_JOB.size :]))
 
 
 def encode_ack(ranges: list[tuple[int, int]]) -> bytes:
@@ -300,6 +302,8 @@ class Reject(msgspec.Struct, array_like=True, frozen=True, tag=5):
     publisher: bytes
     seq: int
     group: str
+    turn: int
+    """Of the job as it was handed out; 0 when that was an earlier host's doing."""
 
 
 class Took(msgspec.Struct, array_like=True, frozen=True, tag=6):

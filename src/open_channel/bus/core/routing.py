@@ -39,19 +39,15 @@ class Routing:
         """Requests that nobody serves, unless somebody comes back who does."""
         self._asked: dict[tuple[bytes, int], list[Seat]] = {}
         """Who got which request to all."""
-        self._in_hand: dict[Key, tuple[Seat, int]] = {}
+        self._in_hand: dict[Key, Subscription] = {}
+        """What members reported that has not been routed yet, and in whose hands it is."""
         self._finished: set[Key] = set()
         """What members reported whose publisher has not come back yet."""
 
-    @property
-    def waiting(self) -> int:
-        """How many jobs and requests are not done."""
-        return len(self._jobs)
-
     # --- subscriptions ---------------------------------------------------------------------
 
-    def add(self, seat: Seat, record: r.Subscribe) -> Subscription:
-        """A member subscribes."""
+    def add(self, seat: Seat, record: r.Subscribe, *, back: bool = False) -> Subscription:
+        """A member subscribes; one that is back gets jobs when it has told what it has in hand."""
         subscription = seat.subscriptions[record.id] = Subscription(seat, record)
         self._routes.known.clear()
         group = self._group(record)
@@ -59,7 +55,8 @@ class Routing:
             self._routes.plain.add(record.pattern, subscription)
         else:
             group.join(subscription)
-            self._assign(group)
+            if not back:
+                self._assign(group)
         return subscription
 
     def _group(self, record: r.Subscribe) -> Group | None:
@@ -103,9 +100,9 @@ class Routing:
             for job in back:
                 del seat.jobs[job.key]
             group.put_back(back)
-            for key, (_, number) in list(self._in_hand.items()):
-                if number == record.id and key[:2] not in kept:
-                    self._drop_report(seat, key)
+            for key, holder in list(self._in_hand.items()):
+                if holder is subscription and key[:2] not in kept:
+                    self._drop_report(key)
         if not group.consumers and self._broker.settled:
             self._disband(group)
             self._abandon(group.take_pending())
@@ -145,8 +142,8 @@ class Routing:
             else:
                 job.holder = None
                 self._finish(job)
-        for key in [key for key, (holder, _) in self._in_hand.items() if holder is seat]:
-            del self._in_hand[key]
+        for key in [key for key, holder in self._in_hand.items() if holder.seat is seat]:
+            self._drop_report(key)
         for job in [job for job in self._jobs.values() if job.entry.seat is seat and job.request]:
             if job.holder is None:
                 self._finish(job)
@@ -160,18 +157,19 @@ class Routing:
             del seat.jobs[key]
             job.group.free(job.holder)
             job.group.put_back([job])
-            # It gets no more jobs before it knows: a rejection that it has sent meanwhile is of
-            # this one then, and not of the same job handed to it again.
             self._broker.control(seat, r.Lost(*key), NOTHING)
             self._assign(job.group)
 
     def refresh(self, seat: Seat) -> None:
         """A member is in touch again."""
         for subscription in seat.subscriptions.values():
-            group = self._group(subscription.record)
-            if group is not None:
-                group.refresh(subscription)
-                self._assign(group)
+            self._refresh(subscription)
+
+    def _refresh(self, subscription: Subscription) -> None:
+        group = self._group(subscription.record)
+        if group is not None:
+            group.refresh(subscription)
+            self._assign(group)
 
     # --- publications ----------------------------------------------------------------------
 
@@ -278,56 +276,59 @@ class Routing:
 
     def _begin(self, job: Job, flags: int) -> None:
         job.entry.waiting += 1
+        job.redelivered = bool(flags & _RESENT)  # somebody may have begun who died with his host
         self._jobs[job.key] = job
         reported = self._in_hand.pop(job.key, None)
         if reported is not None:
-            self._give(job, *reported)
-        elif flags & _RESENT and not self._broker.settled:
+            reported.in_hand -= 1
+            self._give(job, reported)
+        elif job.redelivered and not self._broker.settled:
             self._later[job.key] = job
         else:
             job.group.add(job)
 
-    def _give(self, job: Job, seat: Seat, number: int) -> None:
-        subscription = seat.subscriptions.get(number)
-        if subscription is None:
-            subscription = Subscription(seat, r.Subscribe(number, job.group.pattern))
+    def _give(self, job: Job, subscription: Subscription) -> None:
         job.read = True
+        job.turn = 0
         job.group.hold(job, subscription)
 
     def report(self, seat: Seat, reported: r.Job) -> None:
         """A member that has come back has a job in hand."""
         key = (reported.publisher, reported.seq, reported.group)
+        number = reported.subscription  # it may be closed, and worked for still
+        subscription = seat.subscriptions.get(number) or Subscription(seat, r.Subscribe(number, ""))
         job = self._jobs.get(key)
         if job is not None and job.holder is None:
             self._later.pop(key, None)
             job.group.drop(job)
-            self._give(job, seat, reported.subscription)
-            return
-        if job is not None:
+            self._give(job, subscription)
+        elif job is not None:
             self._broker.control(seat, r.Lost(*key))
         elif reported.publisher in self._broker.seats:
-            self._in_hand[key] = seat, reported.subscription
+            self._in_hand[key] = subscription
+            subscription.in_hand += 1
             self._find_home(key)
 
     def take_reports(self, seat: Seat) -> None:
         """All that was routed before a member came back is routed to it: what it has in hand of
         those who have sent all again, and has not been found, is done.
         """
-        for key in [key for key, (holder, _) in self._in_hand.items() if holder is seat]:
+        for key in [key for key, holder in self._in_hand.items() if holder.seat is seat]:
             if self._broker.seats[key[0]].back:
-                del self._in_hand[key]
+                self._drop_report(key)
                 if key[2]:
                     self._broker.control(seat, r.Lost(*key))
 
-    def _drop_report(self, seat: Seat, key: Key) -> None:
-        if self._in_hand.get(key, (None, 0))[0] is seat:
-            del self._in_hand[key]
+    def _drop_report(self, key: Key) -> None:
+        (holder := self._in_hand.pop(key)).in_hand -= 1
+        if holder.record.id in holder.seat.subscriptions:
+            self._refresh(holder)
 
     def forget_reports(self, publisher: Seat, *, dead: bool = False) -> None:
         """A publisher has sent all again that is not done: the rest is."""
         member = publisher.member
         for key in [key for key in self._in_hand if key[0] == member]:
-            del self._in_hand[key]
+            self._drop_report(key)
         if dead or self._broker.settled:  # else what is in the log may yet be shared out
             self._finished = {key for key in self._finished if key[0] != member}
 
@@ -367,12 +368,16 @@ class Routing:
                 if not group:
                     self._leave_home(publication.to, seq)
 
-    def reject(self, seat: Seat, key: Key) -> None:
-        """A consumer gives a job back."""
-        job = seat.jobs.pop(key, None)
+    def reject(self, seat: Seat, key: Key, turn: int) -> None:
+        """A consumer gives a job back that was handed to it for the ``turn``-th time."""
+        job = seat.jobs.get(key)
         if job is None or job.holder is None:
-            self._drop_report(seat, key)
+            if key in self._in_hand and self._in_hand[key].seat is seat:
+                self._drop_report(key)
             return
+        if job.turn != turn:
+            return
+        del seat.jobs[key]
         holder, job.holder = job.holder, None
         job.redelivered = True
         job.read = False
@@ -462,7 +467,6 @@ class Routing:
         """Nobody is expected any more: what waited for somebody to come back goes on."""
         later, self._later = self._later, {}
         for job in later.values():
-            job.redelivered = True  # somebody may have begun with it who died with the last host
             job.group.add(job)
         homeless, self._homeless = self._homeless, []
         for publication, entry in homeless:
