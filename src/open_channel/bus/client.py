@@ -157,11 +157,11 @@ class BusClient:
         if not arrived:
             return
         self._scheduled = True  # what is said while this is looked at leaves at its end
-        self._take_all()
-        touched, self._touched = self._touched, set()
-        for waits in touched:
-            waits.wake(now=True)
-        self._scheduled = False
+        try:
+            self._take_all()
+            self._wake_touched(now=True)
+        finally:
+            self._scheduled = False
         core, session = self.core, self._link.session
         core.flush()
         if core.eager:
@@ -181,12 +181,15 @@ class BusClient:
     def attached(self) -> None:
         """See ``SessionUser``."""
 
+    def _wake_touched(self, *, now: bool) -> None:
+        touched, self._touched = self._touched, set()
+        for waits in touched:
+            waits.wake(now=now)
+
     def over(self) -> None:
         """See ``SessionUser``."""
         self._take_all()
-        touched, self._touched = self._touched, set()
-        for waits in touched:
-            waits.wake(now=False)
+        self._wake_touched(now=False)
 
     def _settle_debts(self) -> None:
         # What was received and not answered by anything since is acknowledged now.
