@@ -144,6 +144,10 @@ class Director:
         if not actor.config.lasts:
             self._enter(actor.role, actor.config.options)
 
+    def last(self) -> Actor:
+        """One more, who hosts both services for a moment."""
+        return self._enter("listener", _TALKS, lasts=0.2)
+
     def say(self, text: str) -> None:
         self.log.append((time.monotonic(), text))
         self._tell(text)

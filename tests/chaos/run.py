@@ -25,6 +25,8 @@ __all__ = ["Result", "chaos"]
 
 _END = 60.0  # seconds in which what is told to end must have ended
 _GROWTH = 64 * 1024 * 1024  # bytes that a process may grow by, above what it had when it was open
+_YOUNG = {"socket": 15.0, "m": 0.0, "t": 65.0}
+"""Seconds for which what a dead process left may stay, by kind; lock files stay for good."""
 _SPEAKERS = {"publisher", "requester", "talker", "listener", "locker", "leader"}
 
 
@@ -193,13 +195,14 @@ class _Play:
         for actor in staying:
             actor.leave()
         self._await("hung", "it leaves", staying, _has_left)
-        files = sorted(path.name for path in self.crew.directory.iterdir())
-        for name in files:
-            kind = name.split(".")[1:]
-            # Lock files stay: who removes one cannot know that nobody waits for it.
-            if not (kind in (["b"], ["l"]) or kind[0] == "k"):
-                at = time.monotonic()
-                self.violations.append(Violation("file", name, at, ()))
+        # Nobody removes what is so young that its owner may be about to use it: the next one does.
+        self._await("hung", "it is the last one", [self.director.last()], _has_left)
+        for path in sorted(self.crew.directory.iterdir()):
+            kind = "socket" if path.is_socket() else path.name.split(".")[1]
+            age = time.time() - path.lstat().st_mtime
+            if age > _YOUNG.get(kind, float("inf")):
+                at, text = time.monotonic(), f"{path.name}, {age:.1f} s old"
+                self.violations.append(Violation("file", text, at, ()))
 
     def _witness(self, actor: Actor) -> Witness:
         actor.ledger.of()
