@@ -37,7 +37,7 @@ from tests.fuzz.engine import Step
 from tests.fuzz.people import Innocent, innocents, judge
 from tests.fuzz.script import Script, again
 from tests.fuzz.speech import frame
-from tests.fuzz.wires import Loop, Plug, plug_in
+from tests.fuzz.wires import Loop, NoSocket, Plug, plug_in
 
 __all__ = ["Hosts"]
 
@@ -156,7 +156,7 @@ class Stage:
     def arrive(self, pid: int) -> Plug:
         """A connection is accepted; returns the other end."""
         credentials = Credentials(pid, os.geteuid())
-        sock = cast("Any", None)
+        sock = cast("Any", NoSocket())
         arrival = _Arrival(self.host, credentials, sock, self.loop.now + 10.0)
         self.host._arrivals.add(arrival)
         self.connections += 1
@@ -321,9 +321,8 @@ class Client:
         far = self.stage.arrive(_PID)
         near = far.peer
         assert near is not None
-        wire = Wire(cast("Any", None), self, "an innocent member")
+        wire = Wire(cast("Any", NoSocket()), self, "an innocent member")
         far.protocol = wire
-        wire.sock = near.protocol.sock if near.protocol is not None else wire.sock
         wire.connection_made(cast("asyncio.BaseTransport", far))
         self.plug = far
         self.wire = wire
@@ -359,17 +358,17 @@ class Client:
         self.who.core.opened()
 
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
-        self.over()
+        inbox = self.who.session.inbox.messages
+        while inbox:
+            self.who.core.receive(inbox.popleft())
+        self.who.work()
         self.who.core.flush()
 
     def attached(self) -> None:
         """What counts is what the broker acknowledges."""
 
     def over(self) -> None:
-        inbox = self.who.session.inbox.messages
-        while inbox:
-            self.who.core.receive(inbox.popleft())
-        self.who.work()
+        self.lost += 1
 
     def tell(self) -> None:
         """What was said in this turn leaves at its end."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from open_channel.io.wire import Wire
 
-__all__ = ["Loop", "Plug", "Timer", "plug_in"]
+__all__ = ["Loop", "NoSocket", "Plug", "Timer", "plug_in"]
 
 _TURN = 1e-6  # seconds that pass even where nothing takes time: else what is due may be never late
 _ROUNDS = 100_000  # callbacks after which something runs for ever
@@ -84,8 +84,11 @@ class Loop:
         return cast("asyncio.AbstractEventLoop", self)
 
 
-class _Socket:
-    """Nothing is left in a kernel that there is not."""
+class NoSocket:
+    """What a wire does with its socket, where there is none."""
+
+    def setsockopt(self, *_: int) -> None:
+        """There are no buffers."""
 
     def recv_into(self, _: memoryview) -> int:
         return 0
@@ -179,6 +182,5 @@ def plug_in(loop: Loop, wire: Wire) -> Plug:
     near, far = Plug(loop), Plug(loop)
     near.peer, far.peer = far, near
     near.protocol = wire
-    wire.sock = cast("Any", _Socket())
     wire.connection_made(cast("asyncio.BaseTransport", near))
     return far
