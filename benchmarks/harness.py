@@ -105,17 +105,23 @@ class Child:
                 stream.close()
 
 
-def hear_any(children: Iterable[Child], timeout: float = DEADLINE) -> tuple[Child, Message]:
-    """The next message of any of these children, with its sender."""
+def hear_any(
+    children: Iterable[Child], timeout: float = DEADLINE, watching: Iterable[Child] = ()
+) -> tuple[Child, Message]:
+    """The next message of any of these children, with its sender.
+
+    What those say that are only watched is kept for later; if one of them ends, that is an error.
+    """
     children = list(children)
+    all_of_them = [*children, *watching]
     deadline = time.monotonic() + timeout
     while True:
         for child in children:
             if child._inbox:
                 return child, child._inbox.popleft()
-        readable, _, _ = select.select(children, [], [], max(0.0, deadline - time.monotonic()))
+        readable, _, _ = select.select(all_of_them, [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
-            words = "\n".join(f"{child.role}: {child.last_words()}" for child in children)
+            words = "\n".join(f"{child.role}: {child.last_words()}" for child in all_of_them)
             raise BenchmarkError(f"no answer within {timeout:g} s\n{words}")
         for child in readable:
             child.fetch()
@@ -159,6 +165,10 @@ class Crew:
         child = Child(name, process, errors)
         self._children.append(child)
         return child
+
+    def adopt(self, child: Child) -> None:
+        """End this process with the others: a server that the benchmark has started."""
+        self._children.append(child)
 
     def end(self, child: Child) -> None:
         self._children.remove(child)
