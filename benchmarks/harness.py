@@ -340,8 +340,8 @@ class Report:
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+def machine(packages: Sequence[str] = ("pyzmq",)) -> dict[str, Any]:
+    """What the figures depend on; ``packages`` are the peers whose versions matter."""
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -351,7 +351,7 @@ def machine() -> dict[str, Any]:
         else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("uvloop", "msgspec", "pyzmq")},
+        **{name: _version(name) for name in ("uvloop", "msgspec", *packages)},
         "open_channel": _library_version(),
     }
 

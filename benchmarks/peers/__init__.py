@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from harness import Report, Settings
+
 from peers.peer import Peer
 
 MODULES = (
@@ -26,3 +28,10 @@ MODULES = (
 
 def all_peers() -> list[Peer]:
     return [peer for name in MODULES for peer in import_module(f"peers.{name}").PEERS]
+
+
+def run(settings: Settings) -> Report:
+    """All patterns, as one of the benchmarks of ``run.py``."""
+    from peers.report import report
+
+    return report(settings)

@@ -50,7 +50,7 @@ async def receive(
 async def _batches(orders: Any, tally: Tally, count: int, size: int) -> None:
     coming = orders.batches()
     async for batch in coming:
-        if any([tally.begin(body) for body in batch.bodies]):
+        if any(tally.begin(body) for body in batch.bodies):
             break
     async for batch in coming:
         if tally.extend(batch.bodies):
@@ -134,7 +134,7 @@ def _peer(loop: str, batches: bool) -> Peer:
         setup=(
             f"Publisher, host and subscriber in three processes, each with an {loop} loop"
             " (the host's thread takes uvloop where it is installed); `await channel.publish()` for"
-            " each message, `subscribe(overflow=\"block\")` read by "
+            ' each message, `subscribe(overflow="block")` read by '
             + ("`batches()`" if batches else "plain `async for`")
             + ", `flush()` at the end."
         ),

@@ -6,8 +6,9 @@ the last receiver has said that all is there; so a server of any kind counts lik
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,39 @@ def forget_peak(pid: int) -> None:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
+class MemoryWatch:
+    """Looks at the resident memory of a process each half second; of none, if there is no pid."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._pid = pid
+        self._seen: list[float] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> MemoryWatch:
+        if self._pid is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        if self._pid is not None:
+            self._thread.join()
+            self._seen.append(memory(self._pid))
+
+    def _look(self) -> None:
+        assert self._pid is not None
+        while not self._end.wait(0.5):
+            self._seen.append(memory(self._pid))
+
+    def figures(self) -> Figures:
+        """When a tenth of the time was over, at the end, and the highest after that tenth."""
+        if not self._seen:
+            return {}
+        steady = self._seen[len(self._seen) // 10 :]
+        return {"early_memory": steady[0], "late_memory": steady[-1], "highest": max(steady)}
+
+
 # --- streams ----------------------------------------------------------------------------------
 
 
@@ -64,6 +98,9 @@ class Stream:
     """Idle members beside."""
     subscriptions: int = 0
     """Idle subscriptions of each of them."""
+    wait: float = WAIT
+    watch_memory: bool = False
+    """Whether to look at the host's memory each half second."""
 
 
 def deliver(peer: Peer, stream: Stream) -> Figures:
@@ -101,9 +138,10 @@ def _timed(giver: Child, takers: Sequence[Child], place: Place, stream: Stream) 
     else:
         resident = 0.0
     before = {name: sum(map(cpu, some)) for name, some in pids.items()}
-    giver.tell(go=True)
-    ends = expect_all(takers, "at", [giver])
-    sent = expect(giver, "begun")
+    with MemoryWatch(place.pid if stream.watch_memory else None) as watch:
+        giver.tell(go=True)
+        ends = expect_all(takers, "at", [giver], stream.wait)
+        sent = expect(giver, "begun")
     spent = {name: sum(map(cpu, some)) - before[name] for name, some in pids.items()}
     received = sum(end["received"] for end in ends)
     if received != stream.count * len(takers) or sent["sent"] != stream.count:
@@ -121,6 +159,7 @@ def _timed(giver: Child, takers: Sequence[Child], place: Place, stream: Stream) 
             "host_cpu_us": spent["host"] / stream.count * 1e6,
             "host_memory": memory(place.pid, "VmHWM"),
             "host_memory_growth": memory(place.pid, "VmHWM") - resident,
+            **watch.figures(),
         }
     return figures
 
@@ -166,7 +205,7 @@ def requests(peer: Peer, count: int, size: int = 64, fresh: bool = False) -> Fig
 
 
 def idle(peers: Sequence[Peer], seconds: float) -> dict[str, Figures]:
-    """A member that waits and what is in the middle, of all peers at once, while nothing happens."""
+    """A waiting member and what is in the middle, of all peers at once, while nothing happens."""
     with Crew() as crew:
         watched: dict[str, dict[str, int]] = {}
         for peer in peers:
@@ -200,11 +239,14 @@ def expect(child: Child, word: str) -> dict[str, Any]:
 
 
 def expect_all(
-    children: Sequence[Child], word: str, watching: Sequence[Child] = ()
+    children: Sequence[Child],
+    word: str,
+    watching: Sequence[Child] = (),
+    wait: float = WAIT,
 ) -> list[dict[str, Any]]:
     """One message of each of the children, all with this word; the others must live meanwhile."""
     found: dict[int, dict[str, Any]] = {}
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + wait
     while len(found) < len(children):
         waiting = [child for child in children if child.pid not in found]
         child, message = hear_any(waiting, max(0.1, deadline - time.monotonic()), watching)
@@ -214,6 +256,3 @@ def expect_all(
             raise BenchmarkError(f"{child.role} said {message} instead of {word}")
         found[child.pid] = message
     return [found[child.pid] for child in children]
-
-
-Measure: TypeAlias = Callable[[Peer, int], Figures]

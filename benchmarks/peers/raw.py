@@ -6,7 +6,6 @@ import selectors
 import socket as sockets
 import struct
 import sys
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,7 +47,7 @@ def receive(address: str, index: int, count: int, size: int) -> None:
             fill(connection, frame)
             some = unpack(frame, messages)
         if not marked:
-            marked = any([tally.begin(body) for body in some])
+            marked = any(tally.begin(body) for body in some)
         elif tally.extend(some):
             break
     sys.stdin.read()
@@ -112,7 +111,7 @@ def send(address: str, receivers: int, count: int, size: int) -> None:
 
 
 def middle(path: str) -> None:
-    """Passes on what comes from either end to the other; a new requester takes the old one's place."""
+    """Passes on what comes from either end; a new requester takes the place of the old one."""
     with sockets.socket(sockets.AF_UNIX) as server, selectors.DefaultSelector() as selector:
         server.bind(path)
         server.listen()

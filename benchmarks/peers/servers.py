@@ -69,7 +69,7 @@ def _accepts(path: Path) -> bool:
 def start_nats(crew: Crew) -> tuple[str, int]:
     config = crew.directory / "nats.conf"
     # No bound that a test comes near: a subscriber that lags is not cut off, and loses nothing.
-    config.write_text("max_payload: 8MB\nmax_pending: 4GB\nwrite_deadline: \"60s\"\n")
+    config.write_text('max_payload: 8MB\nmax_pending: 4GB\nwrite_deadline: "60s"\n')
     place = crew.directory / "nats"
     place.mkdir()
     command = ["nats-server", "-c", str(config), "-a", "127.0.0.1", "-p", "-1"]
@@ -84,5 +84,3 @@ def start_nats(crew: Crew) -> tuple[str, int]:
         return ""
 
     return start(crew, command, ready)
-
-

@@ -53,9 +53,7 @@ def start(crew: Crew, _loop: str) -> Place:
     return Place(address, process.pid)
 
 
-def receive(
-    address: str, index: int, count: int, size: int, mode: str, topics: int = 1
-) -> None:
+def receive(address: str, index: int, count: int, size: int, mode: str, topics: int = 1) -> None:
     tally = Tally(count, size)
 
     def take(sample: Any) -> None:
@@ -70,9 +68,7 @@ def receive(
         subscriber.undeclare()
 
 
-def send(
-    address: str, receivers: int, count: int, size: int, mode: str, topics: int = 1
-) -> None:
+def send(address: str, receivers: int, count: int, size: int, mode: str, topics: int = 1) -> None:
     import zenoh
 
     with opened(mode, address, listens=mode == "peer") as session:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from harness import Crew, say, until_dismissed
 
-from peers.ledger import SMALL, ask, ask_async, give, give_async, take, take_async, to_all
-from peers.ledger import to_topics
+from peers.ledger import (
+    SMALL,
+    ask,
+    ask_async,
+    give,
+    give_async,
+    take,
+    take_async,
+    to_all,
+    to_topics,
+)
 from peers.peer import Peer, Place, nothing_between
 
 # What the proxy's four sockets are called, after the address.
@@ -176,16 +186,17 @@ def crowd(address: str, members: int, subscriptions: int) -> None:
 
     with zmq.Context() as context:
         context.set(zmq.MAX_SOCKETS, 4096)
+        held = []  # one that is collected is closed
         for member in range(members):
             sub = context.socket(zmq.SUB)
+            sub.setsockopt(zmq.SNDHWM, 0)  # subscriptions past it would be dropped
             sub.connect(f"ipc://{address}{SUBSCRIBERS}")
             for number in range(subscriptions):
                 sub.setsockopt(zmq.SUBSCRIBE, b"idle.%d.%d." % (member, number))
             sub.setsockopt(zmq.SUBSCRIBE, b"end.%d" % member)
+            held.append(sub)
         await_subscriptions(address, members)
         say(listening=True)
-        import sys
-
         sys.stdin.read()
         context.destroy(linger=0)
 
