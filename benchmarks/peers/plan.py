@@ -99,7 +99,9 @@ def idlers() -> list[Entry]:
 
 
 def _idle(peer: Peer, seconds: int) -> Figures:
-    return {"seconds": float(seconds)} | patterns.idle([peer], float(seconds))[peer.key]
+    return {"count": 1.0, "seconds": float(seconds)} | patterns.idle([peer], float(seconds))[
+        peer.key
+    ]
 
 
 def crowded(peer: Peer) -> bool:

@@ -16,6 +16,9 @@ Tell = Callable[[str], None]
 
 QUICK_MOST = 20
 """Members, topics... that a quick run has at most."""
+QUICK_SHARE = 5
+QUICK_LEAST = 2
+"""A quick run sends a fifth of what a measurement begins with, and no less than this."""
 
 
 def wanted(
@@ -80,7 +83,7 @@ def run(
             found = Found(peer.key, entry.name, peer.kind, peer.setup, entry.x)
             record.entries[entry.key] = found
             if quick:
-                found.count = pattern.first
+                found.count = max(pattern.first // QUICK_SHARE, QUICK_LEAST)
             else:
                 calibrate(pattern, entry, found)
                 tell(f"{pattern.key}: {entry.key}: {found.failed or found.count}")
@@ -88,14 +91,14 @@ def run(
     slowest = 0.0
     while done < rounds and time.monotonic() + slowest < deadline:
         begun = time.monotonic()
-        one_round(entries, record)
+        one_round(entries, record, pattern)
         done += 1
         slowest = max(slowest, time.monotonic() - begun)
         tell(f"{pattern.key}: round {done} of {rounds}, {time.monotonic() - begun:.0f} s")
     return record
 
 
-def one_round(entries: Sequence[Entry], record: Record) -> None:
+def one_round(entries: Sequence[Entry], record: Record, pattern: Pattern) -> None:
     for entry in entries:
         found = record.entries[entry.key]
         if found.failed:
@@ -103,3 +106,7 @@ def one_round(entries: Sequence[Entry], record: Record) -> None:
         figures = attempt(entry, found, found.count)
         if figures is not None:
             found.rounds.append(figures)
+            if figures["seconds"] < pattern.seconds / 2:
+                # The first guess was too low: more in the next round.
+                share = min(3.0, pattern.seconds / figures["seconds"])
+                found.count = min(pattern.most, round(found.count * share))
