@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from harness import HERE, machine_line
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     records: dict[str, Record] = {}
     missing = False
+    rounds = 1 if options.quick else options.rounds
     for name in options.pattern or PATTERNS:
         pattern = PATTERNS[name]
         path = options.into / f"{name}.json"
@@ -36,16 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(
             pattern,
             record,
-            rounds=1 if options.quick else options.rounds,
+            rounds=rounds,
             within=options.within,
             peers=options.peers,
             tell=lambda line: print(line, file=sys.stderr, flush=True),
+            keep=partial(record.write, options.into),
             quick=options.quick,
         )
-        record.write(options.into)
         records[name] = record
         print(f"\n{tables.as_text(record)}", flush=True)
-        rounds = 1 if options.quick else options.rounds
         missing |= any(not f.failed and len(f.rounds) < rounds for f in record.entries.values())
     print(f"\n{tables.goal_table(records).text()}\n\n{machine_line(record.machine)}")
     return 3 if missing else 0

@@ -70,10 +70,15 @@ def run(
     within: float,
     peers: Sequence[str],
     tell: Tell,
+    keep: Callable[[], None] = lambda: None,
     quick: bool = False,
 ) -> Record:
-    """Add rounds to a record until it has so many, or the time (in seconds) would run out."""
-    deadline = time.monotonic() + within
+    """Add rounds to a record until it has so many, or the time (in seconds) would run out.
+
+    ``keep()`` is called whenever there is more to keep.
+    """
+    begun = time.monotonic()
+    deadline = begun + within
     if not record.machine:
         record.machine = the_machine()
     entries = wanted(pattern, peers, record, quick)
@@ -88,12 +93,14 @@ def run(
                 calibrate(pattern, entry, found)
                 tell(f"{pattern.key}: {entry.key}: {found.failed or found.count}")
     done = max((len(f.rounds) for f in record.entries.values()), default=0)
-    slowest = 0.0
+    slowest = time.monotonic() - begun  # the first guess: finding out took about as long
+    keep()
     while done < rounds and time.monotonic() + slowest < deadline:
         begun = time.monotonic()
         one_round(entries, record, pattern)
         done += 1
         slowest = max(slowest, time.monotonic() - begun)
+        keep()
         tell(f"{pattern.key}: round {done} of {rounds}, {time.monotonic() - begun:.0f} s")
     return record
 
