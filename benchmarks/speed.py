@@ -18,7 +18,7 @@ from pathlib import Path
 from harness import HERE, machine_line
 from peers import tables
 from peers.plan import PATTERNS
-from peers.record import Record
+from peers.record import Record, revision
 from peers.rounds import run
 
 FOLDER = HERE.parent / "docs" / "assets" / "speed"
@@ -35,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record = Record(name, pattern.title, pattern.varies)
         if options.add and path.exists():
             record = Record.read(path)
+            if (measured := record.machine["revision"]) != (here := revision()):
+                print(
+                    f"{path} is of revision {measured}, this is {here}: measure anew, without --add"
+                )
+                return 2
         run(
             pattern,
             record,
@@ -55,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").partition("\n")[0],
-        epilog="Status 3: the time was over before all rounds were done; go on with --add.",
+        epilog="Status 3: the time was over before all rounds were done; go on with --add."
+        " Status 2: --add would mix the figures of two revisions.",
     )
     parser.add_argument("pattern", nargs="*", help=f"default: all of {', '.join(PATTERNS)}")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")

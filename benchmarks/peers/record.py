@@ -104,10 +104,22 @@ def the_machine() -> dict[str, Any]:
     facts = machine(PACKAGES)
     facts |= {name: program_version(name) for name in PROGRAMS}
     facts["glibc"] = platform.libc_ver()[1]
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    facts["revision"] = done.stdout.strip() or "unknown"
+    facts["revision"] = revision()
     return facts
+
+
+def revision() -> str:
+    """The commit that is measured; marked when library or benchmarks differ from it."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["git", "-C", str(HERE.parent), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=DEADLINE, check=False
+        )
+
+    commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+    changed = git("diff", "--quiet", "HEAD", "--", "src", "benchmarks").returncode == 1
+    return f"{commit or 'unknown'}{'-changed' if changed else ''}"
 
 
 def program_version(name: str) -> str:

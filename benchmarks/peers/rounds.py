@@ -48,16 +48,19 @@ def attempt(entry: Entry, found: Found, count: int) -> Figures | None:
         return None
 
 
+SHORT = 0.08  # seconds
+
+
 def calibrate(pattern: Pattern, entry: Entry, found: Found) -> None:
     """Find out how many messages take about as long as a measurement should."""
-    figures = attempt(entry, found, pattern.first)
-    if figures is None:
-        return
     if pattern.first == pattern.most:
         found.count = pattern.most
         return
+    figures = attempt(entry, found, pattern.first)
+    if figures is None:
+        return
     # What is over quickly was mostly beginning: the real speed is higher.
-    haste = 4 if figures["seconds"] < pattern.seconds / 8 else 1
+    haste = 4 if figures["seconds"] < SHORT else 1
     count = pattern.first / figures["seconds"] * pattern.seconds * haste
     found.count = round(max(pattern.least, min(pattern.most, count)))
 
