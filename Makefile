@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 DEMO_VENV := .venv-demo
+BENCH_VENV := .venv-bench
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 COVERAGE_GATE := 85
@@ -14,7 +15,7 @@ SEED ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env test lint types core docs unit simulate chaos fuzz format demo bench clean
+.PHONY: help env test lint types core docs unit simulate chaos fuzz format demo bench speed clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,11 +71,15 @@ format: $(VENV)/.installed ## format the code and fix what ruff can fix
 demo: $(DEMO_VENV)/.installed ## see it work: hosts die, others take over
 	@$(DEMO_VENV)/bin/open-channel demo
 
-bench: $(VENV)/.installed ## run the benchmarks; options in ARGS
-	@$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(BENCH_VENV)/.installed ## run the benchmarks, peers and all; options in ARGS
+	@$(BENCH_VENV)/bin/python benchmarks/run.py $(ARGS)
+
+speed: $(BENCH_VENV)/.installed ## measure against the peers, and draw docs/speed.md; ARGS="stream --rounds 5"
+	@$(BENCH_VENV)/bin/python benchmarks/speed.py $(ARGS)
+	@$(BENCH_VENV)/bin/python benchmarks/draw.py
 
 clean: ## remove what these targets have made
-	rm -rf $(VENV) $(DEMO_VENV) build .coverage .coverage.* .hypothesis
+	rm -rf $(VENV) $(DEMO_VENV) $(BENCH_VENV) build .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .pytest_cache .ruff_cache
 
 # The environment is made anew when the pins change, and the library is installed again (editable:
@@ -97,4 +102,16 @@ $(DEMO_VENV)/.installed: pyproject.toml
 	@rm -rf $(DEMO_VENV)
 	@$(PYTHON) -m venv $(DEMO_VENV)
 	@$(DEMO_VENV)/bin/python $(PIP_INSTALL) --editable '.[cli]'
+	@touch $@
+
+$(BENCH_VENV)/.pins: requirements/bench.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/it"; exit 1; }
+	@echo "== environment: $(BENCH_VENV), $$($(PYTHON) --version)"
+	@rm -rf $(BENCH_VENV)
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -r requirements/bench.txt
+	@touch $@
+
+$(BENCH_VENV)/.installed: pyproject.toml $(BENCH_VENV)/.pins
+	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@

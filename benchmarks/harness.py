@@ -105,17 +105,23 @@ class Child:
                 stream.close()
 
 
-def hear_any(children: Iterable[Child], timeout: float = DEADLINE) -> tuple[Child, Message]:
-    """The next message of any of these children, with its sender."""
+def hear_any(
+    children: Iterable[Child], timeout: float = DEADLINE, watching: Iterable[Child] = ()
+) -> tuple[Child, Message]:
+    """The next message of any of these children, with its sender.
+
+    What those say that are only watched is kept for later; if one of them ends, that is an error.
+    """
     children = list(children)
+    all_of_them = [*children, *watching]
     deadline = time.monotonic() + timeout
     while True:
         for child in children:
             if child._inbox:
                 return child, child._inbox.popleft()
-        readable, _, _ = select.select(children, [], [], max(0.0, deadline - time.monotonic()))
+        readable, _, _ = select.select(all_of_them, [], [], max(0.0, deadline - time.monotonic()))
         if not readable:
-            words = "\n".join(f"{child.role}: {child.last_words()}" for child in children)
+            words = "\n".join(f"{child.role}: {child.last_words()}" for child in all_of_them)
             raise BenchmarkError(f"no answer within {timeout:g} s\n{words}")
         for child in readable:
             child.fetch()
@@ -159,6 +165,10 @@ class Crew:
         child = Child(name, process, errors)
         self._children.append(child)
         return child
+
+    def adopt(self, child: Child) -> None:
+        """End this process with the others: a server that the benchmark has started."""
+        self._children.append(child)
 
     def end(self, child: Child) -> None:
         self._children.remove(child)
@@ -330,8 +340,8 @@ class Report:
 # --- the machine ----------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+def machine(packages: Sequence[str] = ("pyzmq",)) -> dict[str, Any]:
+    """What the figures depend on; ``packages`` are the peers whose versions matter."""
     return {
         "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -341,7 +351,7 @@ def machine() -> dict[str, Any]:
         else os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in ("uvloop", "msgspec", "pyzmq")},
+        **{name: _version(name) for name in ("uvloop", "msgspec", *packages)},
         "open_channel": _library_version(),
     }
 

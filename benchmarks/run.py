@@ -1,6 +1,6 @@
 """Measure what the library promises about speed, next to baselines in the same run.
 
-python benchmarks/run.py [echo|stream|takeover|start|idle|bus|all] [--quick] [--json FILE]
+python benchmarks/run.py [echo|stream|takeover|start|idle|bus|peers|all] [--quick] [--json FILE]
 
 Prints Markdown. Ends with status 1 when a benchmark could not be measured; a missed goal is a
 figure, not a failure. Needs Python 3.11 or later and a Unix system; uvloop and strace are used
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness import BenchmarkError, Report, Settings, available_loops, machine, machine_line
 
-BENCHMARKS = ("echo", "stream", "takeover", "start", "idle", "bus")
+BENCHMARKS = ("echo", "stream", "takeover", "start", "idle", "bus", "peers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
