@@ -207,7 +207,7 @@ PATTERNS = {
             "A stream over several topics in turn, to one subscriber to all",
             2000,
             500_000,
-            partial(varied, hosted, "topics", (1, 100, 10_000)),
+            partial(varied, hosted, "topics", (1, 10, 1000, 10_000)),
             seconds=0.4,
             varies="topics",
         ),
