@@ -82,6 +82,7 @@ _ASLEEP = 3  # at once, at most
 _HEALS = 2.0  # seconds in which all come back after the directory was deleted
 _MOMENT = (0.05, 0.6)  # seconds; less than the lag: who stays is in touch all the same
 _STOP = (0.4, 5.5)
+_OPENING = 2.0  # seconds; whoever opens a channel gives up after five, asleep or not
 _BLOCK = (0.1, 2.5)
 
 
@@ -224,6 +225,8 @@ class Director:
         asleep = sum(other.stopped for other in self.crew.present)
         if actor is None or actor.stopped or not actor.alive or asleep >= _ASLEEP:
             return False
+        if not actor.id:
+            seconds = min(seconds, _OPENING)
         self.say(f"{actor} is stopped for {seconds:.2f} s")
         actor.stop()
         heapq.heappush(self._wakes, (time.monotonic() + seconds, next(self._keys), actor))
