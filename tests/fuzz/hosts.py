@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, cast
 from unittest import mock
 
@@ -27,7 +28,7 @@ from open_channel.io.session_io import SessionIO
 from open_channel.io.wire import Wire
 from open_channel.protocol.batches import unpack
 from open_channel.protocol.control import Hello, decode_welcome, encode_hello
-from open_channel.protocol.frames import Decoder, Frame, Kind
+from open_channel.protocol.frames import HEADER, Frame, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.records import HostRecord
 from tests.fuzz.brokers import HOSTILE, forged_in, no_trace
@@ -194,19 +195,14 @@ class Stage:
         self._settle()
 
     def _note(self, data: bytes) -> None:
-        decoder = Decoder(1 << 30)
-        try:
-            while data:
-                room = decoder.get_buffer()
-                count = min(len(room), len(data))
-                room[:count] = data[:count]
-                data = data[count:]
-                for found in decoder.received(count):
-                    if found.kind == Kind.MESSAGES:
-                        for record in unpack(found.payload, found.number):
-                            self.forged.update(forged_in(record))
-        except RemoteProtocolError:
-            return
+        for kind, number, payload in _frames_of(data):
+            if kind == Kind.MESSAGES:
+                try:
+                    records = unpack(payload, number)
+                except RemoteProtocolError:
+                    return
+                for record in records:
+                    self.forged.update(forged_in(record))
 
     def read(self, who: int, ack: int) -> None:
         """Read all there is; acknowledge it, when ``ack`` is 0, or so much more or less."""
@@ -220,21 +216,13 @@ class Stage:
             self.inputs -= 1
 
     def _hear(self, who: int, data: bytes) -> None:
-        decoder = Decoder(1 << 30)
-        while data:
-            room = decoder.get_buffer()
-            count = min(len(room), len(data))
-            room[:count] = data[:count]
-            data = data[count:]
-            while frames := decoder.received(count):
-                count = 0
-                for found in frames:
-                    if found.kind == Kind.WELCOME:
-                        self.heard[who] = 0
-                    elif found.kind == Kind.MESSAGES:
-                        self.heard[who] += found.number
-                        for record in unpack(found.payload, found.number):
-                            self._handed(record)
+        for kind, number, payload in _frames_of(data):
+            if kind == Kind.WELCOME:
+                self.heard[who] = 0
+            elif kind == Kind.MESSAGES:
+                self.heard[who] += number
+                for record in unpack(payload, number):
+                    self._handed(record)
 
     def _handed(self, record: bytes) -> None:
         if record[:1] == bytes((r.JOB,)):
@@ -304,6 +292,20 @@ class Stage:
         if guest is not None:
             guest.gone()
         self.loop.run()
+
+
+def _frames_of(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Kind, number and payload of the frames in some bytes, as far as they go.
+
+    Not the decoder: its buffers, made anew for each piece, would take most of the time.
+    """
+    place = 0
+    while place + HEADER.size <= len(data):
+        length, kind, _, number, _ = HEADER.unpack_from(data, place)
+        place += HEADER.size + length
+        if place > len(data):
+            return
+        yield kind, number, data[place - length : place]
 
 
 class Client:
