@@ -14,7 +14,7 @@ import pytest
 from tests.chaos.report import report
 from tests.chaos.run import chaos
 
-SECONDS = 80.0
+SECONDS = 60.0
 """How long things happen; what it takes to begin and to end in order comes on top."""
 
 SEED = int(os.environ.get("CHAOS_SEED", "0")) or time.time_ns() % (1 << 32)
