@@ -198,7 +198,8 @@ class Speaker:
         return 1 + int(chance.random() * (self.subscriptions + 1))
 
     def _unsubscribe(self) -> bytes:
-        kept = [[self.someone(), self.seq()] for _ in range(int(self.chance.random() * 3))]
+        draw = self.chance.random
+        kept = [[self.someone(), self.seq(), int(draw() * 3)] for _ in range(int(draw() * 3))]
         return self.control(2, self.some_subscription(), kept)
 
     def info(self, member: bytes | None = None) -> list[Any]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import cache
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import End
 from open_channel.bus.core.subjects import matches
+from tests.simulation.coverage import taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from open_channel.bus.core.records import Publication
     from tests.simulation.process import Process
+
+_fits = cache(matches)
 
 Number = tuple[bytes, int]
 """A message: its publisher, and its number."""
@@ -81,14 +85,14 @@ class Sub:
         return any(since <= when and (not later or when <= later[0]) for when, _ in self.told)
 
     def wants(self, topic: str) -> bool:
-        return matches(self.pattern, topic)
+        return _fits(self.pattern, topic)
 
-    def end(self) -> None:
-        """Leave; what a responder works on it answers still."""
-        kept = list(self.hands) if self.serves else []
-        self.process.core.unsubscribe(self.interest, kept)
+    def end(self, *, keeps: bool) -> None:
+        """Leave; what it ``keeps``, and all that a responder works on, is finished still."""
+        keeps = keeps or self.serves
+        self.process.core.unsubscribe(self.interest, list(self.hands) if keeps else [])
         self.ended = True
-        if not self.serves:
+        if not keeps:
             for number in self.hands:
                 self.process.world.checks.work.dropped(self, number)
             self.hands.clear()
@@ -159,9 +163,15 @@ class Waiting:
         self.number = 0
         self._missing: set[bytes] | None = None
 
+    def note(self, how: str) -> None:
+        """Count how it ended."""
+        kind = "all" if self.everyone else "direct" if any(self.to) else "one"
+        taken["ASKED", kind, how] += 1
+
     def _finish(self, how: str) -> bool:
         self.over = how
         self.process.world.checks.work.over(self)
+        self.note(how)
         return True
 
     def replied(self, publication: Publication, failed: bool, body: bytes) -> bool:

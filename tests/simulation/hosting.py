@@ -14,7 +14,7 @@ from open_channel.protocol.control import Hello, Refusal, Welcome
 from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState, SessionState
-from tests.simulation.coverage import taken
+from tests.simulation.coverage import heard, taken
 from tests.simulation.sockets import GOODBYE, PING, Connection, Item, frames
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 _GOODBYE = int(Kind.GOODBYE)
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
-_OPEN = ConnectionState.OPEN
-_ACCEPTED = ACCEPTED[_OPEN]
+_ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 _TRUST = 0.5  # seconds for which a fence check is trusted before something is read
 _CHUNK = 256 * 1024
 
@@ -57,11 +56,11 @@ class Hosting:
         limits = world.limits
         grace = max(limits.grace, 2 * limits.timeout)
         self.broker = Broker(
-            [member.info for member in world.processes if member.present],
+            [member.info for member in world.processes if member.present and member.listed],
             Bounds(grace=grace, lag=limits.lag, queue=limits.queue, feed=world.settings.feed),
             world.now,
             merges=epoch == 1,
-            dead=[member.id for member in world.processes if not member.present],
+            dead=[m.id for m in world.processes if not m.present and m.listed],
         )
 
     # --- the fence -------------------------------------------------------------------------
@@ -85,6 +84,7 @@ class Hosting:
         if not self.hosting:
             return
         self.world.note(f"{self.name} steps down")
+        self.ends("steps down")
         self._release()
         for guest in list(self.guests.values()):
             self._stop(guest)
@@ -107,6 +107,7 @@ class Hosting:
             if self.fence():
                 self._write(guest)
         self.world.note(f"{self.name} hands over")
+        self.ends("hands over")
         self._release()
         for guest in guests:
             if guest.connection is not None:
@@ -119,6 +120,11 @@ class Hosting:
         """The process ends: what was not written will not be."""
         for connection in self.world.connections_to(self):
             connection.close_host()
+
+    def ends(self, how: str) -> None:
+        """Note how its term ends."""
+        state = "settled" if self.broker.settled else "expecting"
+        taken["HOSTING", state, how, "over"] += 1
 
     def _release(self) -> None:
         self.hosting = False
@@ -228,7 +234,7 @@ class Hosting:
         if connection.guest is None:
             hello = items.pop(0)
             assert isinstance(hello, Hello)
-            taken["ACCEPTED", ConnectionState.AWAITING_HELLO, Kind.HELLO] += 1
+            heard[Kind.HELLO] += 1
             if not self._admit(connection, hello):
                 return
         guest = connection.guest
@@ -245,7 +251,7 @@ class Hosting:
             assert isinstance(item, Frame)
             kind = item.kind
             assert kind in _ACCEPTED
-            taken["ACCEPTED", _OPEN, kind] += 1
+            heard[kind] += 1
             if kind in _STREAM:
                 if not guest.deaf:
                     inbox.receive(item)
@@ -308,6 +314,8 @@ class Hosting:
     def missing(self) -> list[bytes]:
         """Whose connection the host waits for."""
         parked = [guest.member for guest in self.guests.values() if guest.connection is None]
+        if len(self.broker.seats) == len(self.guests):
+            return parked
         return self._unheard() + parked
 
     # --- timers ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 from tests.simulation.app import Sub, Waiting
-from tests.simulation.coverage import taken
+from tests.simulation.coverage import heard
 from tests.simulation.sockets import GOODBYE, Connection, Item, frames
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ _DELAY = 0.02
 _CHUNK = 256 * 1024
 _GOODBYE = int(Kind.GOODBYE)
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
-_OPEN = ConnectionState.OPEN
-_ACCEPTED = ACCEPTED[_OPEN]
+_ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 _KEPT = 3  # connections of one member that a host may still have something to read of
 
 
@@ -40,6 +39,10 @@ class Process:
         """Whether it was neither killed nor has left."""
         self.present = True
         """Whether the lock on its presence file is held: a little longer than it lives."""
+        self.listed = True
+        """Whether that file is in the directory."""
+        self.awake = True
+        """Whether what it hosts runs; it may be about to leave."""
         self.paused_at: float | None = None
         self.woke_at = 0.0
         self.leaving = False
@@ -70,11 +73,6 @@ class Process:
     @property
     def runs(self) -> bool:
         return self.alive and self.paused_at is None
-
-    @property
-    def awake(self) -> bool:
-        """Whether what it hosts runs; it may be about to leave."""
-        return self.paused_at is None and (self.alive or (self.leaving and self.present))
 
     @property
     def hosts(self) -> bool:
@@ -131,6 +129,7 @@ class Process:
     def cancel(self, waiting: Waiting) -> None:
         if not waiting.over:
             waiting.over = "cancelled"
+            waiting.note(waiting.over)
         self.core.cancel(waiting.number)
         self.requests.remove(waiting)
         self.scheduled = True
@@ -164,7 +163,7 @@ class Process:
 
     def crash(self) -> None:
         """It is killed. Its locks go a little later than its sockets."""
-        self.alive = self.leaving = False
+        self.alive = self.leaving = self.awake = False
         self.paused_at = None
         self.world.checks.work.loosen(self)
         for connection in self.connections:
@@ -177,7 +176,8 @@ class Process:
             self.hosting.close()
         for connection in self.connections:
             connection.close_member()
-        self.present = False
+        self.present = self.awake = False
+        self.world.freed = True
 
     # --- the link --------------------------------------------------------------------------
 
@@ -193,6 +193,7 @@ class Process:
             self._dial(holder)
 
     def _dial(self, holder: Hosting) -> None:
+        self.listed = True  # made again, if somebody has deleted it
         self.counter += 1
         connection = self.connection = Connection(self, holder, self.world.room)
         self.connections.append(connection)
@@ -237,11 +238,11 @@ class Process:
         if not connection.welcomed:
             answer = items.pop(0)
             if isinstance(answer, Refusal):
-                taken["ACCEPTED", ConnectionState.AWAITING_WELCOME, Kind.REFUSAL] += 1
+                heard[Kind.REFUSAL] += 1
                 self.drop()
                 return
             assert isinstance(answer, Welcome)
-            taken["ACCEPTED", ConnectionState.AWAITING_WELCOME, Kind.WELCOME] += 1
+            heard[Kind.WELCOME] += 1
             self._welcome(connection, answer)
         if items:
             self._receive(items)
@@ -267,7 +268,7 @@ class Process:
             assert isinstance(item, Frame)
             kind = item.kind
             assert kind in _ACCEPTED
-            taken["ACCEPTED", _OPEN, kind] += 1
+            heard[kind] += 1
             if kind in _STREAM:
                 inbox.receive(item)
                 arrived = True

@@ -7,8 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.bus.host import PATIENCE
-from tests.simulation.invariants import Violation
 from tests.simulation.trace import minimise
+from tests.simulation.violation import Violation
 from tests.simulation.world import PATTERNS, TOPICS, Settings, Step, World
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ def settings_of(seed: int) -> Settings:
     feed, patience = choose(((100, 0), (1024 * 1024, PATIENCE)))
     return Settings(
         members=choose((2, 3, 3, 4, 5)),
-        room=choose((2, 8, 64)),
+        room=choose((1, 2, 8, 64)),
         lag=choose((1.0, 1.0, 1000.0)),
         grace=choose((6.0, 6.0, 1000.0)),
-        queue=choose((400, 64 * 1024)),
+        queue=choose((150, 64 * 1024)),
         feed=feed,
         patience=patience,
         window=choose((1024, 64 * 1024)),
@@ -73,13 +73,13 @@ def _add_steps(world: World, process: Process, steps: list[Step]) -> None:
                 steps.append(("hear", index, age))
             if down.buffer and down.movable:
                 steps.append(("drain", index, age))
-    if process.paused_at is None:
+    if process.awake:
         if process.alive:
             _add_loop(world, process, steps)
-        elif process.present:
-            steps.append(("depart" if process.leaving else "free", index))
-        if (mine := process.hosting) is not None and mine.hosting and process.awake:
+        if (mine := process.hosting) is not None and mine.hosting:
             _add_hosting(world, mine, steps)
+    if process.present and not process.alive and process.paused_at is None:
+        steps.append(("depart" if process.leaving else "free", index))
 
 
 def _add_loop(world: World, process: Process, steps: list[Step]) -> None:
@@ -107,7 +107,7 @@ def _add_hosting(world: World, hosting: Hosting, steps: list[Step]) -> None:
         steps.append(("tick", index))
     if world.holder is not hosting:
         steps.append(("beat", index))
-    elif any(not world.is_present(member) for member in hosting.missing):
+    elif world.freed and any(not world.is_present(member) for member in hosting.missing):
         steps.append(("look", index))
 
 
@@ -139,7 +139,7 @@ class _Chance:
             "subscribe": weigh((1, 3)),
             "unsubscribe": weigh((0, 0, 1, 2)),
             "request": weigh((0, 0, 2, 4)),
-            "cancel": weigh((0, 0, 0.5)),
+            "cancel": weigh((0, 0, 2)),
             "confirm": weigh((0, 0, 0.5)),
             "time": weigh((0.3, 1, 4)),
             "beat": weigh((0, 0.3)),
@@ -148,7 +148,7 @@ class _Chance:
             "resume": weigh((0.5, 2)),
             "cut": weigh((0, 0.5, 2)),
             "join": weigh((0, 0.3, 1)),
-            "leave": weigh((0, 0.3)),
+            "leave": weigh((0, 0, 0.3, 0.6)),
         }
         self.kinds = weigh(((0,), (0, 1), (0, 3), (2,), (3, 4), (0, 1, 2, 3, 4)))
         self.names = random.choices(list(weights), list(weights.values()), k=tries)
@@ -165,16 +165,16 @@ class _Chance:
 
     def _loop(self) -> Step | None:
         """Somebody's next step: of the first who has one, from a random one on."""
-        processes = self.world.processes
-        count = len(processes)
-        first = self._below(count)
+        world, draw = self.world, self.draw
+        processes = world.processes
+        first = int(draw() * len(processes))
         steps: list[Step] = []
-        for index in range(first, first + count):
-            _add_steps(self.world, processes[index % count], steps)
+        for process in (*processes[first:], *processes[:first]):
+            _add_steps(world, process, steps)
             if steps:
-                step = steps[self._below(len(steps))]
+                step = steps[int(draw() * len(steps))]
                 if step[0] in _READS:
-                    return *step, _AMOUNTS[self._below(len(_AMOUNTS))]
+                    return *step, _AMOUNTS[int(draw() * len(_AMOUNTS))]
                 return step
         return None
 
@@ -185,15 +185,17 @@ class _Chance:
             case "work":
                 return self._work()
             case "publish":
-                return name, index, below(len(TOPICS)), (1, 1, 1, 3)[below(4)]
+                return name, index, below(len(TOPICS)), (1, 1, 1, 3, 6)[below(5)]
             case "subscribe":
                 kind = self.kinds[below(len(self.kinds))]
                 return name, index, below(len(PATTERNS)), kind, (1, 1, 2, 8)[below(4)]
-            case "unsubscribe" | "cancel":
+            case "unsubscribe":
+                return name, index, below(4), below(2)
+            case "cancel":
                 return name, index, below(4)
             case "request":
-                to = below(count) if self.draw() < 0.2 else -1
-                return name, index, below(len(TOPICS)), to, int(self.draw() < 0.2)
+                to = below(count) if self.draw() < 0.3 else -1
+                return name, index, below(len(TOPICS)), to, int(self.draw() < 0.3)
             case "time":
                 return name, _DURATIONS[below(len(_DURATIONS))]
             case "cut":

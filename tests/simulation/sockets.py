@@ -106,18 +106,14 @@ class Pipe:
         return [kernel.popleft() for _ in range(count)]
 
 
-class Connection:
-    """Between a member and a hosting; closed by either side or both."""
+class Wire:
+    """A pipe each way; closed by either side or both."""
 
-    __slots__ = ("down", "guest", "hosting", "member", "up", "welcomed")
+    __slots__ = ("down", "up", "welcomed")
 
-    def __init__(self, member: Process, hosting: Hosting, room: int) -> None:
-        self.member = member
-        self.hosting = hosting
+    def __init__(self, room: int) -> None:
         self.up = Pipe(room)
         self.down = Pipe(room)
-        self.guest: Guest | None = None
-        """Once the host has taken the hello."""
         self.welcomed = False
         """Once the member has read the answer."""
 
@@ -143,3 +139,16 @@ class Connection:
             pipe.abort()
             while len(pipe.kernel) > kept:
                 pipe.kernel.pop()
+
+
+class Connection(Wire):
+    """Between a member of the bus and a hosting."""
+
+    __slots__ = ("guest", "hosting", "member")
+
+    def __init__(self, member: Process, hosting: Hosting, room: int) -> None:
+        super().__init__(room)
+        self.member = member
+        self.hosting = hosting
+        self.guest: Guest | None = None
+        """Once the host has taken the hello."""

@@ -522,6 +522,31 @@ def test_done_on_its_way(scene: Scene):
     scene.rest()
 
 
+@pytest.mark.parametrize("late", [1, 3, 4])
+def test_two_have_a_job_in_hand_at_a_takeover(scene: Scene, late: int):
+    """The first was out of touch, and the host died before it could say that it lost the job."""
+    one = scene.subscribe(3, kind=3)
+    scene.run()
+    scene.hold(3)
+    scene.publish(1)
+    scene.run()
+    scene.do("read", 3, 100)
+    scene.do("cut", 3, 0, 0)
+    other = scene.subscribe(4, kind=3)
+    scene.run()
+    scene.do("time", LAGGING)
+    scene.run()
+    assert one.hands
+    assert other.hands
+    scene.hold(3, 4, late)
+    scene.die(0)
+    scene.run()
+    scene.let_go({3, 4, 1} - {late})
+    scene.let_go()
+    assert len(one.hands) + len(other.hands) == 1
+    scene.rest()
+
+
 def test_what_is_in_hand_at_a_takeover_counts(scene: Scene):
     """Who has its hands full gets nothing, though the publisher of that is not back yet."""
     worker = scene.subscribe(3, kind=3, prefetch=1)
@@ -601,6 +626,27 @@ def test_job_of_a_stopped_only_consumer(scene: Scene):
     scene.rest()
 
 
+def test_a_lost_job_comes_again_to_another_subscription_of_the_same_member(scene: Scene):
+    """Who works on it still, for the one that has ended, can neither finish nor reject it."""
+    first = scene.subscribe(3, kind=3)
+    scene.run()
+    scene.hold(3)
+    scene.publish(1)
+    scene.run()
+    scene.do("read", 3, 100)
+    second = scene.subscribe(3, kind=3)
+    scene.do("unsubscribe", 3, 0, 1)  # and keeps what it has in hand
+    scene.do("time", LAGGING)
+    scene.run()
+    scene.let_go()
+    assert list(first.hands) == list(second.hands) == [(scene[1].id, 1)]
+    core = scene[3].core
+    assert not core.reject(first.interest, scene[1].id, 1)
+    assert not core.done(first.interest, scene[1].id, 1)
+    scene.finish(second)
+    scene.rest()
+
+
 def test_a_rejection_crosses_the_news_that_its_job_was_lost(scene: Scene):
     """It is of the job that was taken back, not of the same one handed out again."""
     worker = scene.subscribe(3, kind=3, prefetch=1)
@@ -649,6 +695,23 @@ def test_requests_both_ways():
     scene.rest()
     assert {one.over for one in waiting} == {"replied"}
     assert scene[1].core.backlog == 0
+
+
+def test_a_request_to_all_is_in_several_hands_at_a_takeover(scene: Scene):
+    """... and each of them replies once."""
+    for index in (3, 4):
+        scene.subscribe(index, kind=2)
+    scene.run()
+    scene.do("request", 1, 0, -1, 1)
+    scene.run()
+    scene.hold(1)
+    scene.die(0)
+    scene.run()
+    scene.let_go()
+    scene.rest()
+    (waiting,) = scene[1].requests
+    assert waiting.over == "replied"
+    assert waiting.replies == {scene[3].id, scene[4].id}
 
 
 def test_a_request_goes_to_another_service_when_the_first_one_ends(scene: Scene):

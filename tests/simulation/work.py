@@ -26,6 +26,8 @@ class _Share:
         self.sub = sub
         self.loose = sub.process.loose
         self.done = False
+        self.takeovers = sub.process.world.takeovers
+        """... there were when it began."""
 
 
 class Work:
@@ -93,10 +95,13 @@ class Work:
     def done(self, sub: Sub, number: Number, *, accepted: bool = True) -> None:
         """A job is done, or a request answered; the core has not accepted what was lost."""
         self._world.note(f"{sub.name} has done {self._name(number)}")
-        if not accepted:
+        if not accepted and not sub.ended:
             self._fail(f"{sub.name} has done {self._name(number)}, and was not told of its loss")
         shares = self.shares[self._key(sub, number)]
         mine = self._mine(sub, number)[-1]
+        if not accepted:
+            shares.remove(mine)  # one whose subscription has ended learns of its loss in this way
+            return
         for other in shares:
             if other is not mine and other.done and not other.loose and not mine.loose:
                 self._fail(f"{sub.name} does {self._name(number)} a second time")
@@ -105,8 +110,14 @@ class Work:
             self._answers.setdefault(number, set()).add(sub.process.id)
 
     def lost(self, sub: Sub, number: Number) -> None:
-        """A member is told that another gets its job: that must be so for a reason."""
-        if not self._mine(sub, number)[-1].loose:
+        """A member is told that another gets its job: that must be so for a reason.
+
+        That another was out of touch, and has it still, is one too: a new host cannot know which
+        of the two was.
+        """
+        shares = self.shares[self._key(sub, number)]
+        loose = any(one.loose and not one.done for one in shares if one.sub is not sub)
+        if not self._mine(sub, number)[-1].loose and not loose:
             self._fail(f"{sub.name} loses job {self._name(number)}, and is in touch")
         self.dropped(sub, number)
 
@@ -130,15 +141,20 @@ class Work:
                     one.loose = True
 
     def in_touch(self, process: Process) -> None:
-        """A member has all that it was owed: it knows which of its jobs are another's now."""
+        """A member has all that it was owed: it knows which of its jobs are another's now.
+
+        As far as that is the doing of this host: another waits for both to tell what they have.
+        """
+        takeovers = self._world.takeovers
         for sub in process.subs:
             if sub.serves:
                 continue
             for number in sub.hands:
                 shares = self.shares[self._key(sub, number)]
-                mine = self._mine(sub, number)[-1]
-                others = shares[shares.index(mine) + 1 :]
-                if any(one.sub.process.alive and not one.loose for one in others):
+                others = shares[shares.index(self._mine(sub, number)[-1]) :]
+                if any(one.takeovers != takeovers for one in others):
+                    continue
+                if any(one.sub.process.alive and not one.loose for one in others[1:]):
                     self._fail(f"{sub.name} has {self._name(number)}, and another has it too")
 
     def must_be_done(self, number: Number, group: str, workers: list[Sub]) -> None:

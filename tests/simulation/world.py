@@ -13,10 +13,11 @@ from open_channel.bus.host import PATIENCE
 from open_channel.protocol.limits import Limits
 from tests.simulation.app import Sub
 from tests.simulation.hosting import Hosting
-from tests.simulation.invariants import Checks, Violation
+from tests.simulation.invariants import Checks
 from tests.simulation.process import Process
 from tests.simulation.sockets import Connection
 from tests.simulation.trace import describe
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,8 @@ class Settings(NamedTuple):
     patience: int = PATIENCE
     """Records that go unacknowledged: few, where a session takes few bytes at a time."""
     window: int = 64 * 1024
+    size: int = 1
+    """Bytes of a message."""
 
 
 class World:
@@ -59,7 +62,7 @@ class World:
             queue=settings.queue,
             window=settings.window,
             outbox=2**62,
-            max_message=64 * 1024,
+            max_message=256 * 1024,
         )
         self.room = settings.room
         self.now = 100.0
@@ -70,6 +73,8 @@ class World:
         self.holder: Hosting | None = None
         """Whose lock is on the file that the path names."""
         self.hostings: list[Hosting] = []
+        self.freed = False
+        """Whether anybody's lock on his presence file was ever let go."""
         self.any_loose = False
         """Whether anybody may be loose."""
         self.epoch = 0
@@ -98,7 +103,7 @@ class World:
 
     def body(self, number: int) -> bytes:
         """What a publisher says in its message of that number, and gets as reply."""
-        return _BODIES[number % len(_BODIES)]
+        return _BODIES[number % len(_BODIES)] * self.settings.size
 
     def is_present(self, member: bytes) -> bool:
         return self.by_id[member].present
@@ -211,10 +216,10 @@ class World:
         process.scheduled = True
         return process.subs[which]
 
-    def do_unsubscribe(self, index: int, which: int) -> bool:
+    def do_unsubscribe(self, index: int, which: int, keeps: int = 0) -> bool:
         sub = self._sub(index, which)
         if sub is not None:
-            sub.end()
+            sub.end(keeps=bool(keeps))
         return sub is not None
 
     def do_took(self, index: int, which: int) -> bool:
@@ -394,23 +399,36 @@ class World:
 
     # What goes wrong:
 
+    def do_wipe(self) -> bool:
+        """Somebody deletes the directory: the lock file and all presence files are gone."""
+        if self.holder is not None:
+            self.checks.replaced(self.holder)
+        self.holder = None
+        self.epoch = 0
+        for process in self.processes:
+            process.listed = False
+        return True
+
     def do_pause(self, index: int) -> bool:
         process = self._running(index)
         if process is not None:
-            process.paused_at = self.now
+            process.paused_at, process.awake = self.now, False
         return process is not None
 
     def do_resume(self, index: int) -> bool:
         if index >= len(self.processes) or self.processes[index].paused_at is None:
             return False
-        self.processes[index].paused_at = None
-        self.processes[index].woke_at = self.now
+        process = self.processes[index]
+        process.paused_at, process.woke_at = None, self.now
+        process.awake = process.alive or (process.leaving and process.present)
         return True
 
     def do_crash(self, index: int) -> bool:
         if index >= len(self.processes) or not self.processes[index].present:
             return False
         process = self.processes[index]
+        if process.hosts:
+            process.hosting.ends("dies")
         process.crash()
         for hosting in self.hostings:
             if hosting.process is process:
@@ -425,6 +443,7 @@ class World:
         if process.alive or not process.present or process.leaving:
             return False
         process.present = False
+        self.freed = True
         if self.holder is not None and self.holder.process is process:
             self.holder = None
         return True

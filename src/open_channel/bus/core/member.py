@@ -200,10 +200,10 @@ class MemberCore:
             return
         if interest.confirmed and interest.plain:
             self._matcher.remove(interest.pattern, interest)
-        for key in [key for key, (owner, _) in self._jobs.items() if owner == interest.id]:
-            if key[:2] not in kept:
-                del self._jobs[key]
-        self._command(r.Unsubscribe(interest.id, kept))
+        mine = {key: turn for key, (owner, turn) in self._jobs.items() if owner == interest.id}
+        for key in [key for key in mine if key[:2] not in kept]:
+            del self._jobs[key], mine[key]
+        self._command(r.Unsubscribe(interest.id, [(*key[:2], turn) for key, turn in mine.items()]))
 
     def interest(self, number: int) -> Interest | None:
         """One of the present subscriptions."""
@@ -219,17 +219,19 @@ class MemberCore:
     def done(self, interest: Interest, publisher: bytes, seq: int) -> bool:
         """A job is done; False when it was given to another meanwhile."""
         key = (publisher, seq, interest.key)
-        if self._jobs.pop(key, None) is None:
+        if self._jobs.get(key, (0, 0))[0] != interest.id:  # another subscription may have it now
             return False
+        del self._jobs[key]
         self._finished.add(key)
         self._done.setdefault(publisher, []).append((seq, interest.key))
         return True
 
     def reject(self, interest: Interest, publisher: bytes, seq: int) -> bool:
         """Give a job back; False when it was given to another meanwhile."""
-        if (hand := self._jobs.pop((publisher, seq, interest.key), None)) is None:
+        key = (publisher, seq, interest.key)
+        if self._jobs.get(key, (0, 0))[0] != interest.id:
             return False
-        self._command(r.Reject(publisher, seq, interest.key, hand[1]))
+        self._command(r.Reject(*key, self._jobs.pop(key)[1]))
         return True
 
     def took(self, interest: Interest, publisher: bytes, seq: int) -> None:

@@ -263,10 +263,12 @@ class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Unsubscribe(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """A subscription ends; ``kept`` are the jobs its consumer still works on."""
+    """A subscription ends; ``kept`` are the jobs, (publisher, seq, turn), that its consumer still
+    works on: one that was taken from it, and is on its way to it again, is not.
+    """
 
     id: int
-    kept: list[tuple[bytes, int]]
+    kept: list[tuple[bytes, int, int]]
 
 
 class Job(msgspec.Struct, array_like=True, frozen=True):

@@ -77,7 +77,7 @@ class Routing:
         return groups[name]
 
     def remove(
-        self, subscription: Subscription, kept: set[tuple[bytes, int]] | None = None
+        self, subscription: Subscription, kept: set[tuple[bytes, int, int]] | None = None
     ) -> None:
         """A subscription ends; ``kept`` are the jobs still worked on, None for all in hand."""
         seat, record = subscription.seat, subscription.record
@@ -95,13 +95,13 @@ class Routing:
             back = [
                 job
                 for key, job in seat.jobs.items()
-                if job.holder is subscription and key[:2] not in kept
+                if job.holder is subscription and (*key[:2], job.turn) not in kept
             ]
             for job in back:
                 del seat.jobs[job.key]
             group.put_back(back)
             for key, holder in list(self._in_hand.items()):
-                if holder is subscription and key[:2] not in kept:
+                if holder is subscription and (*key[:2], 0) not in kept:
                     self._drop_report(key)
         if not group.consumers and self._broker.settled:
             self._disband(group)
@@ -302,9 +302,9 @@ class Routing:
             self._later.pop(key, None)
             job.group.drop(job)
             self._give(job, subscription)
-        elif job is not None:
+        elif job is not None or (key[2] and key in self._in_hand):
             self._broker.control(seat, r.Lost(*key))
-        elif reported.publisher in self._broker.seats:
+        elif reported.publisher in self._broker.seats and key not in self._in_hand:
             self._in_hand[key] = subscription
             subscription.in_hand += 1
             self._find_home(key)
