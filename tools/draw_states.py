@@ -1,4 +1,4 @@
-"""Draw the protocol's state tables into the documentation, as Mermaid diagrams and as a table.
+"""Draw the state tables into the documentation, as Mermaid diagrams and as a table.
 
 A page holds a block for each:
 
@@ -18,8 +18,11 @@ from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from open_channel.protocol import states
 from open_channel.protocol.frames import Kind
+from tests.simulation import tables
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -50,6 +53,21 @@ def diagram(table: Mapping[tuple[Enum, Enum], Enum]) -> str:
     return "\n".join([*lines, "```", ""])
 
 
+def machine(table: tables.Table) -> str:
+    """The same of a table whose states follow from where a thing stands: words, not an ``Enum``."""
+    steps = [(before, event, after) for (before, event), them in table.items() for after in them]
+    names = dict.fromkeys(state for before, _, after in steps for state in (before, after))
+    words = {name: name.replace(", ", "_").replace(" ", "_") for name in names}
+    lines = ["```mermaid", "stateDiagram-v2", f"{_INDENT}direction LR"]
+    lines += [f"{_INDENT}{word}: {name}" for name, word in words.items() if name != "new"]
+    for before, event, after in steps:
+        start = "[*]" if before == "new" else words[before]
+        lines.append(f"{_INDENT}{start} --> {words[after]}: {event}")
+    ends = names.keys() - {before for before, _, _ in steps}
+    lines += [f"{_INDENT}{words[name]} --> [*]" for name in names if name in ends]
+    return "\n".join([*lines, "```", ""])
+
+
 def accepted() -> str:
     """Which frames a connection accepts in each of its states."""
     lines = ["| connection | frames it accepts |", "|---|---|"]
@@ -61,7 +79,11 @@ def accepted() -> str:
 
 def draw(name: str) -> str:
     """The block of one table."""
-    return accepted() if name == "ACCEPTED" else "\n" + diagram(getattr(states, name)) + "\n"
+    if name == "ACCEPTED":
+        return accepted()
+    if hasattr(states, name):
+        return "\n" + diagram(getattr(states, name)) + "\n"
+    return "\n" + machine(getattr(tables, name)) + "\n"
 
 
 def redraw(text: str) -> str:
