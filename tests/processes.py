@@ -38,14 +38,12 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = DEADLINE)
 
 
 def forking() -> dict[str, str]:
-    """The environment of a program that forks: without coverage's measuring.
+    """The environment of a program that forks.
 
-    Its collector has a lock of its own, which a thread may hold at the moment of a fork: the child
-    then waits for it for ever, before it comes to any code of ours. And Python 3.12 and newer warn
-    of every fork of a process that has threads, which a host has: that is what these programs test.
+    Python 3.12 and newer warn of every fork of a process that has threads, which a host has: that
+    is what these programs test.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    return {**kept, "PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
+    return {**os.environ, "PYTHONWARNINGS": "ignore:This process:DeprecationWarning"}
 
 
 class Process:
