@@ -46,7 +46,7 @@ types: $(VENV)/.installed ## mypy and pyright, both strict
 	@$(BIN)/mypy
 	@$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-core: $(VENV)/.installed ## each module of the protocol core against its own tests: 100 %
+core: $(VENV)/.installed ## each module of the two cores against its own tests: 100 %
 	@$(BIN)/python tools/check_core_coverage.py
 
 docs: $(VENV)/.installed ## build the documentation into build/site

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
 PACKAGE = "open_channel"
 CORES = (("protocol",), ("bus", "core"))  # the folders that are pure
-CORE_TESTS = ROOT / "tests" / "protocol"
+TESTS = ROOT / "tests"
 
 MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
@@ -151,8 +151,8 @@ def missing_module_docstring(path: Path) -> list[str]:
     return [] if docstring else ["the module has no docstring"]
 
 
-def missing_core_test(path: Path, core: Path, tests: Path = CORE_TESTS) -> list[str]:
-    expected = tests / path.relative_to(core).with_name(f"test_{path.name}")
+def missing_core_test(path: Path, source: Path, tests: Path = TESTS) -> list[str]:
+    expected = tests / path.relative_to(source).with_name(f"test_{path.name}")
     return [] if expected.is_file() else [f"{path.name} has no {expected.name}"]
 
 
@@ -189,8 +189,12 @@ def undocumented_members(cls: type) -> list[str]:
 
 # --- the library keeps them -----------------------------------------------------------------------
 
-CORE = SOURCE / PACKAGE / "protocol"
-CORE_MODULES = [path for path in python_files(CORE) if path.name != "__init__.py"]
+CORE_MODULES = [
+    path
+    for core in CORES
+    for path in python_files(SOURCE.joinpath(PACKAGE, *core))
+    if path.name != "__init__.py"
+]
 
 
 def file_id(path: Path) -> str:
@@ -234,7 +238,7 @@ def test_every_module_has_a_docstring(path: Path):
 
 @pytest.mark.parametrize("path", CORE_MODULES, ids=file_id)
 def test_every_core_module_has_its_own_tests(path: Path):
-    assert missing_core_test(path, CORE) == []
+    assert missing_core_test(path, SOURCE / PACKAGE) == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,0 +1,33 @@
+"""What a member knows of a subscription."""
+
+from __future__ import annotations
+
+from unittest.mock import Mock
+
+import pytest
+
+from open_channel.bus.core.interests import Interest, group_key
+from open_channel.bus.core.records import Subscribe
+
+
+def test_a_group_is_known_by_its_name_and_its_pattern():
+    assert group_key("mailers", "jobs.*") == "mailers jobs.*"
+    assert group_key("mailers", "jobs") != group_key("mailers", "jobs.*")
+    assert group_key("", "jobs") == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "plain"),
+    [({}, True), ({"blocks": True}, True), ({"group": "g"}, False), ({"serves": True}, False)],
+)
+def test_plain_is_what_gets_each_message(options, plain):
+    interest = Interest(1, "a.*", Mock(), **options)
+    assert interest.plain is plain
+
+
+def test_a_broker_is_told_all_of_it_and_whether_another_has_confirmed_it():
+    interest = Interest(7, "jobs", Mock(), group="g", prefetch=3)
+    assert interest.record() == Subscribe(7, "jobs", "g", prefetch=3)
+    interest.confirmed = True
+    assert interest.record() == Subscribe(7, "jobs", "g", prefetch=3, confirmed=True)
+    assert interest.key == "g jobs"

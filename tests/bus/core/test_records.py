@@ -1,0 +1,147 @@
+"""Records: there and back, and what is none."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_channel.bus.core import records as r
+from open_channel.errors import RemoteProtocolError
+
+ME, OTHER = b"m" * 16, b"o" * 16
+INFO = r.MemberInfo(ME, 42, {"role": "web"})
+NUMBERS = st.integers(1, (1 << 63) - 100)
+BODIES = st.lists(st.binary(max_size=20), min_size=1, max_size=9)
+
+
+@given(NUMBERS, BODIES, st.text(st.characters(codec="utf-8"), max_size=9), st.integers(0, 63))
+def test_a_publication_there_and_back(first, bodies, topic, flags):
+    record = r.encode_publication(r.PUBLISH, flags, topic.encode(), first, ME, OTHER, bodies)
+    found = r.parse(record)
+    assert (found.flags, found.topic, found.first, found.total) == (
+        flags,
+        topic,
+        first,
+        len(bodies),
+    )
+    assert (found.sender, found.to, found.last) == (ME, OTHER, first + len(bodies) - 1)
+    assert found.messages() == bodies
+    resent = r.parse(r.mark_resent(record))
+    assert resent.flags == flags | r.RESENT
+    assert resent.messages() == bodies
+
+
+def test_every_beginning_of_a_publication_is_none():
+    record = r.encode_publication(r.PUBLISH, 0, b"news", 1, ME, r.NOBODY, [b"one", b"two"])
+    for size in range(r.HEADER.size + 4 + 8):
+        with pytest.raises(RemoteProtocolError, match="a publication of"):
+            r.parse(record[:size])
+
+
+@pytest.mark.parametrize(
+    ("count", "first"), [(0, 1), (1, 0), (1, 1 << 63), (2, (1 << 63) - 2), (1 << 31, 1)]
+)
+def test_numbers_that_make_no_sense(count, first):
+    header = r.HEADER.pack(r.PUBLISH, 0, 0, count, first, ME, r.NOBODY)
+    with pytest.raises(RemoteProtocolError, match=f"{count} messages, number {first}"):
+        r.parse(header + bytes(64))
+
+
+def test_a_topic_that_is_no_text():
+    record = r.encode_publication(r.PUBLISH, 0, b"\xff", 1, ME, r.NOBODY, [b""])
+    with pytest.raises(RemoteProtocolError, match="no text"):
+        r.parse(record)
+
+
+@given(st.integers(0, (1 << 32) - 1), NUMBERS, st.booleans(), st.integers(0, 0xFFFF))
+def test_a_job_there_and_back(number, seq, redelivered, turn):
+    publication = r.encode_publication(r.PUBLISH, 0, b"t", seq, ME, r.NOBODY, [b"work"])
+    job = r.decode_job(r.encode_job(number, seq, redelivered, turn, publication))
+    assert job == (number, seq, redelivered, turn, r.parse(publication))
+
+
+def test_a_job_that_is_cut_off():
+    for size in range(r.JOB_SIZE):
+        with pytest.raises(RemoteProtocolError, match=f"a job of {size} bytes"):
+            r.decode_job(bytes(size))
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), max_size=5))
+def test_acknowledgements_there_and_back(ranges):
+    assert r.decode_ack(r.encode_ack(ranges)) == ranges
+
+
+def test_acknowledgements_that_are_cut_off():
+    for size in (7, 9, 16, 23, 25, 32):
+        with pytest.raises(RemoteProtocolError, match=f"acknowledgements in {size} bytes"):
+            r.decode_ack(bytes(size))
+
+
+@given(NUMBERS, st.booleans(), st.binary(max_size=9))
+def test_a_reply_there_and_back(seq, failed, body):
+    assert r.decode_reply(r.encode_reply(seq, failed, body)) == (seq, failed, body)
+
+
+def test_a_reply_that_is_cut_off():
+    for size in range(r.REPLY_SIZE):
+        with pytest.raises(RemoteProtocolError, match=f"a reply of {size} bytes"):
+            r.decode_reply(bytes(size))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        r.Subscribe(1, "a.*", "g", True, True, 3, True),
+        r.Unsubscribe(1, [(ME, 2, 3)]),
+        r.Snapshot(INFO, [r.Subscribe(1, "a")], [r.Job(OTHER, 4, "g a", 1)], [], {OTHER: 4}, []),
+        r.Resent(),
+        r.Reject(ME, 1, "g a", 2),
+        r.Took(1, ME, 2),
+        r.Cancel(1),
+        r.Confirmed(1),
+        r.Gap(ME, 1),
+        r.Missed({"a": 2}),
+        r.Lost(ME, 1, "g a"),
+        r.Ended(1, r.End.DIED),
+        r.Responders(1, [ME]),
+        r.Roster([INFO]),
+        r.Joined(INFO),
+        r.Left(ME),
+        r.Without({ME: 2}),
+        r.Taking(1),
+    ],
+    ids=lambda record: type(record).__name__,
+)
+def test_control_records_there_and_back(record):
+    encoded = r.encode_control(record)
+    assert encoded[0] == r.CONTROL
+    assert r.decode_control(encoded) == record
+    with pytest.raises(RemoteProtocolError, match="a control record"):
+        r.decode_control(encoded[:-1])
+    with pytest.raises(RemoteProtocolError, match="a control record"):
+        r.decode_control(encoded + b"\0")
+
+
+def test_a_control_record_of_an_unknown_kind():
+    with pytest.raises(RemoteProtocolError, match="a control record"):
+        r.decode_control(bytes((r.CONTROL,)) + msgspec.msgpack.encode([99, 1]))
+
+
+@given(st.lists(st.tuples(NUMBERS, st.text(max_size=5)), max_size=5))
+def test_done_jobs_there_and_back(jobs):
+    assert r.decode_done(r.encode_done(jobs)) == jobs
+
+
+def test_done_jobs_that_are_none():
+    with pytest.raises(RemoteProtocolError, match="jobs that are done"):
+        r.decode_done(b"\xc1")
+
+
+def test_a_members_id_has_one_size_and_its_labels_a_bound():
+    with pytest.raises(ValueError, match="of 3 bytes"):
+        r.MemberInfo(b"abc", 1, {})
+    with pytest.raises(ValueError, match="over the limit"):
+        r.MemberInfo(ME, 1, {"text": "x" * 10_000})
+    assert r.MemberInfo(ME, 1, {}).labels == {}

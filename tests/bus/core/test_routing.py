@@ -1,0 +1,680 @@
+"""Routing: who gets what, and what becomes of jobs and requests when members and hosts go."""
+
+from __future__ import annotations
+
+import pytest
+
+from open_channel.bus.core import records as r
+from open_channel.bus.core.records import Flag
+from tests.bus.core.verbs import BOUNDS, Asks, Bench, Member, Sub, info
+
+TOPIC = b"t"
+LAG, GRACE = 1.5, 7.0
+EVERYONE = int(Flag.EVERYONE)
+
+
+@pytest.fixture
+def members() -> list[Member]:
+    """A publisher, and two that do its work."""
+    return [Member(number) for number in (1, 2, 3)]
+
+
+@pytest.fixture
+def bench(members: list[Member]) -> Bench:
+    return Bench(*members)
+
+
+def subscribe(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
+    sub = Sub(member, pattern, **options)
+    bench.pump()
+    assert sub.is_live
+    return sub
+
+
+def worker(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
+    return subscribe(bench, member, pattern, group="g", **options)
+
+
+def responder(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
+    return subscribe(bench, member, pattern, serves=True, **options)
+
+
+def publish(bench: Bench, member: Member, *bodies: bytes, topic: bytes = TOPIC) -> None:
+    for body in bodies:
+        member.core.publish(topic, body, 0)
+    bench.pump()
+
+
+def ask(bench: Bench, member: Member, flags: int = 0, topic: bytes = TOPIC, wants: int = 1) -> Asks:
+    asks = Asks(wants=wants)
+    member.core.request(topic, r.NOBODY, b"?", flags, asks)
+    bench.pump()
+    return asks
+
+
+def answer(bench: Bench, sub: Sub) -> None:
+    publisher, seq, _, _ = sub.jobs.pop(0)
+    sub.member.core.reply(publisher, seq, False, b"!", 0)
+    bench.pump()
+
+
+def numbers(sub: Sub) -> list[int]:
+    return [seq for _, seq, _, _ in sub.jobs]
+
+
+def routing(bench: Bench):
+    return bench.broker._routing
+
+
+# --- subscriptions --------------------------------------------------------------------------------
+
+
+def test_a_message_goes_to_all_who_subscribe_and_to_one_of_each_group(
+    bench: Bench, members: list[Member]
+):
+    one, two, three = members
+    plain = [subscribe(bench, member, ">") for member in members]
+    work = [worker(bench, member) for member in (two, three)]
+    other = subscribe(bench, one, group="h")
+    publish(bench, one, b"1", b"2", b"3")
+    assert all(sub.got == [b"1", b"2", b"3"] for sub in plain)
+    assert [numbers(sub) for sub in work] == [[1], [2]]
+    assert numbers(other) == [1]
+    assert work[0].finish()
+    bench.pump()
+    assert numbers(work[0]) == [3]
+
+
+def test_what_a_blocking_subscription_holds_is_free_when_it_ends(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    sub = subscribe(bench, two, blocks=True)
+    publish(bench, one, b"1")
+    publish(bench, one, b"2")
+    two.core.took(sub.interest, one.id, 1)
+    bench.pump()
+    assert one.core.oldest == 2
+    seat = bench.broker.seats[two.id]
+    routing(bench).took(seat, 99, one.id, 1)
+    routing(bench).took(seat, sub.interest.id, info(9).id, 1)
+    two.core.unsubscribe(sub.interest, [])
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_what_is_left_when_the_last_consumer_leaves_is_dropped(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1", b"2")
+    two.core.unsubscribe(sub.interest, [])
+    bench.pump()
+    assert one.core.held == 0
+    assert routing(bench)._groups == {}
+
+
+def test_work_that_is_kept_is_not_handed_to_others(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two, prefetch=2)
+    publish(bench, one, b"1", b"2")
+    second = worker(bench, three)
+    two.core.unsubscribe(first.interest, [(one.id, 1)])
+    bench.pump()
+    assert numbers(second) == [2]
+    assert two.core.done(first.interest, one.id, 1)
+    assert second.finish()
+    bench.pump()
+    assert one.core.held == 0
+    assert second.jobs == []
+
+
+def test_kept_work_is_given_back_when_nobody_is_left(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1")
+    two.core.unsubscribe(sub.interest, [(one.id, 1)])
+    bench.pump()
+    assert one.core.held == 1
+    assert two.core.reject(sub.interest, one.id, 1)
+    bench.pump()
+    assert one.core.held == 0
+
+
+# --- jobs, and the death of consumers -------------------------------------------------------------
+
+
+def test_the_work_of_the_dead_goes_to_others(bench: Bench, members: list[Member]):
+    one, two, three = members
+    worker(bench, two)
+    publish(bench, one, b"1")
+    other = worker(bench, three)
+    bench.dies(two)
+    bench.pump()
+    assert other.jobs == [(one.id, 1, b"1", True)]
+
+
+def test_the_work_of_the_last_one_is_dropped(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    worker(bench, two)
+    publish(bench, one, b"1")
+    bench.dies(two)
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_unread_work_of_one_who_is_out_of_touch_goes_to_others(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two, prefetch=2)
+    publish(bench, one, b"1")
+    bench.away.add(two.id)
+    publish(bench, one, b"2")
+    second = worker(bench, three)
+    bench.wait(LAG)
+    bench.pump()
+    assert numbers(second) == [2]
+    bench.away.clear()
+    bench.pump()
+    assert first.gone == [(one.id, 2)]
+    assert first.finish()
+    assert not two.core.done(first.interest, one.id, 2)
+    assert second.finish()
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_a_rejection_of_another_turn_changes_nothing(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1")
+    seat = bench.broker.seats[two.id]
+    routing(bench).reject(seat, (one.id, 1, sub.interest.key), 9)
+    routing(bench).reject(seat, (one.id, 7, sub.interest.key), 1)
+    assert len(seat.jobs) == 1
+
+
+def test_what_is_done_before_it_is_handed_out_is_done(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two)
+    publish(bench, one, b"1")
+    bench.away.add(two.id)
+    bench.wait(LAG)  # nothing is unread: it keeps its job
+    second = worker(bench, three)
+    assert second.jobs == []
+    assert first.finish()
+    bench.away.clear()
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_rejected_work_goes_to_another(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two)
+    publish(bench, one, b"1", b"2")
+    second = worker(bench, three)
+    assert numbers(second) == [2]
+    assert second.finish()
+    bench.pump()
+    assert two.core.reject(first.interest, one.id, 1)
+    bench.pump()
+    assert second.jobs + first.jobs[1:] == [(one.id, 1, b"1", True)]
+
+
+def test_work_of_a_publisher_that_begins_a_session_anew_is_not_handed_out_twice(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    sub = worker(bench, two)
+    service = responder(bench, two, "u")
+    publish(bench, one, b"1")
+    asks = ask(bench, one, topic=b"u")
+    bench.dies(one)
+    bench.open(one)
+    bench.pump()
+    assert numbers(sub) == [1]
+    assert sub.finish()
+    answer(bench, service)
+    assert asks.replies == [(b"!", False)]
+    assert one.core.held == 0
+
+
+# --- jobs at another host -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_work_in_hand_stays_there(bench: Bench, members: list[Member], late: int):
+    one, two, three = members
+    first = worker(bench, two)
+    publish(bench, one, b"1", b"2")
+    second = worker(bench, three)
+    assert numbers(second) == [2]
+    bench = bench.succeeded_by(without=[members[late]])
+    bench.open(members[late])
+    bench.pump()
+    assert (numbers(first), numbers(second)) == ([1], [2])
+    assert first.finish()
+    assert second.finish()
+    bench.pump()
+    assert one.core.held == 0
+    assert not routing(bench)._in_hand
+
+
+def test_work_that_is_known_to_be_done_is_not_handed_out(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two)
+    slow = subscribe(bench, three, group="h")
+    publish(bench, one, b"1")
+    assert first.finish()
+    bench.pump()
+    bench = bench.succeeded_by()
+    assert first.jobs == []
+    assert slow.finish()
+    bench.pump()
+    assert one.core.held == 0
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_work_whose_news_is_on_its_way_is_not_handed_out(
+    bench: Bench, members: list[Member], late: int
+):
+    one, two, three = members
+    first = worker(bench, two)
+    publish(bench, one, b"1")
+    second = worker(bench, three)
+    assert first.finish()
+    two.core.flush()  # and the host dies
+    bench = bench.succeeded_by(without=[members[late]])
+    bench.open(members[late])
+    bench.pump()
+    assert second.jobs == []
+    assert one.core.held == 0
+    assert not routing(bench)._finished
+
+
+def test_resent_work_waits_until_all_are_back(bench: Bench, members: list[Member]):
+    one, two, three = members
+    worker(bench, two)
+    publish(bench, one, b"1")
+    second = worker(bench, three)
+    bench = bench.succeeded_by(without=[two])
+    assert second.jobs == []
+    publish(bench, one, b"2")  # was never sent before
+    assert numbers(second) == [2]
+    bench.dies(two)
+    assert second.finish()
+    bench.pump()
+    assert second.jobs == [(one.id, 1, b"1", True)]
+
+
+def test_a_group_that_comes_back_late_gets_what_was_routed_before(
+    bench: Bench, members: list[Member]
+):
+    one, two, three = members
+    first = worker(bench, two)
+    plain = subscribe(bench, two)
+    blocking = subscribe(bench, three, blocks=True)
+    bench = bench.succeeded_by(without=[two, three])
+    publish(bench, one, b"1", b"2")
+    for member in (two, three):
+        bench.open(member)
+    bench.pump()
+    assert numbers(first) == [1]
+    assert plain.got == blocking.got == [b"1", b"2"]
+    assert first.finish()
+    bench.pump()
+    assert first.finish()
+    bench.pump()
+    assert one.core.held == 1
+    three.core.took(blocking.interest, one.id, 2)
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_work_of_a_group_that_nobody_is_in_any_more(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1")
+    two.core.unsubscribe(sub.interest, [(one.id, 1)])
+    bench = bench.succeeded_by(without=[one])
+    bench.open(one)
+    bench.pump()
+    assert one.core.held == 1
+    assert two.core.done(sub.interest, one.id, 1)
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_work_in_hand_that_its_publisher_does_not_know_is_lost(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1")
+    one.hear(r.encode_ack([(1, 1)]))  # as another had done it
+    bench = bench.succeeded_by(without=[two])
+    bench.open(two)
+    bench.pump()
+    assert sub.gone == [(one.id, 1)]
+
+
+def test_work_in_hand_is_forgotten_when_its_publisher_has_told_all(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    worker(bench, two)
+    publish(bench, one, b"1")
+    one.hear(r.encode_ack([(1, 1)]))
+    bench = bench.succeeded_by(without=[one])
+    assert len(routing(bench)._in_hand) == 1
+    bench.open(one)
+    bench.pump()
+    assert not routing(bench)._in_hand
+
+
+def test_what_is_in_hand_counts(bench: Bench, members: list[Member]):
+    one, two, three = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1")
+    bench = bench.succeeded_by(without=[one])
+    publish(bench, three, b"1")
+    assert [publisher for publisher, *_ in sub.jobs] == [one.id]
+    assert two.core.reject(sub.interest, one.id, 1)
+    bench.pump()
+    assert [publisher for publisher, *_ in sub.jobs] == [one.id, three.id]
+
+
+def test_work_in_hand_of_one_who_leaves_or_dies_is_free(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two)
+    publish(bench, one, b"1")
+    second = worker(bench, three)
+    bench = bench.succeeded_by(without=[one])
+    two.core.unsubscribe(first.interest, [])
+    bench.pump()
+    assert not routing(bench)._in_hand
+    bench.open(one)
+    bench.pump()
+    assert numbers(second) == [1]
+    bench = bench.succeeded_by(without=[one])
+    bench.dies(three)
+    assert not routing(bench)._in_hand
+
+
+def test_what_is_kept_of_what_was_reported_stays_in_hand(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two, prefetch=2)
+    publish(bench, one, b"1", b"2")
+    second = worker(bench, three, prefetch=2)
+    bench = bench.succeeded_by(without=[one])
+    two.core.unsubscribe(first.interest, [(one.id, 1)])
+    bench.pump()
+    bench.open(one)
+    bench.pump()
+    assert numbers(second) == [2]
+    assert two.core.done(first.interest, one.id, 1)
+    assert second.finish()
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_several_of_one_publication_in_hand_of_a_group_that_is_gone(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    sub = worker(bench, two, prefetch=2)
+    one.core.publish(TOPIC, b"1", 0)
+    one.core.publish(TOPIC, b"2", 0)
+    bench.pump()
+    two.core.unsubscribe(sub.interest, [(one.id, 1), (one.id, 2)])
+    bench = bench.succeeded_by(without=[one])
+    bench.open(one)
+    bench.pump()
+    for seq in (1, 2):
+        assert two.core.done(sub.interest, one.id, seq)
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_of_two_that_report_the_same_the_second_loses_it(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first, second = worker(bench, two), worker(bench, three)
+    publish(bench, one, b"1")
+    key = (one.id, 1, first.interest.key)
+    three.core._jobs[key] = second.interest.id, 1
+    bench = bench.succeeded_by(without=[one])
+    assert second.gone == [(one.id, 1)]
+    three.core._jobs[key] = second.interest.id, 1
+    bench = bench.succeeded_by(without=[three])
+    bench.open(three)  # when it is in the first one's hands already
+    bench.pump()
+    assert second.gone == [(one.id, 1)] * 2
+    assert first.gone == []
+
+
+def test_a_report_of_the_dead_ones_work_is_of_nothing(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    worker(bench, two)
+    publish(bench, one, b"1")
+    bench.members.pop(one.id)
+    bench = bench.succeeded_by()
+    assert not routing(bench)._in_hand
+    assert not routing(bench)._jobs
+
+
+def test_work_reported_after_the_grace_is_lost_or_found(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = worker(bench, two)
+    publish(bench, one, b"1")
+    second = worker(bench, three)
+    publish(bench, one, b"2")
+    bench = bench.succeeded_by(without=[two])
+    bench.wait(GRACE)
+    bench.pump()
+    assert numbers(second) == [2]  # its hands are full: the other waits
+    bench.open(two)
+    bench.pump()
+    assert first.gone == []
+    assert first.finish()
+    assert second.finish()
+    bench.pump()
+    assert one.core.held == 0
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def test_a_request_goes_to_one_responder_and_its_reply_ends_it(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subs = [responder(bench, member) for member in (two, three)]
+    asks = [ask(bench, one) for _ in range(2)]
+    assert [len(sub.jobs) for sub in subs] == [1, 1]
+    for sub in subs:
+        answer(bench, sub)
+    assert [one.replies for one in asks] == [[(b"!", False)]] * 2
+    assert not routing(bench)._jobs
+
+
+def test_nobody_serves_it(bench: Bench, members: list[Member]):
+    assert ask(bench, members[0]).why is r.End.NOBODY
+    assert ask(bench, members[0], EVERYONE).why is r.End.NOBODY
+
+
+def test_its_responder_dies(bench: Bench, members: list[Member]):
+    one, two, three = members
+    responder(bench, two)
+    asks = ask(bench, one)
+    responder(bench, three)
+    bench.dies(two)
+    bench.pump()
+    assert asks.why is r.End.DIED
+
+
+def test_a_service_ends_while_requests_wait(bench: Bench, members: list[Member]):
+    one, two, three = members
+    first = responder(bench, two)
+    asks = [ask(bench, one) for _ in range(2)]
+    other = responder(bench, three, ">")
+    two.core.unsubscribe(first.interest, [(one.id, 1)])
+    bench.pump()
+    assert len(other.jobs) == 1
+    third = ask(bench, one)
+    answer(bench, first)
+    three.core.unsubscribe(other.interest, [(one.id, 2)])
+    bench.pump()
+    assert third.why is r.End.NOBODY
+    answer(bench, other)
+    assert [one.replies for one in asks] == [[(b"!", False)]] * 2
+
+
+def test_a_cancelled_request_waits_for_nobody(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    sub = responder(bench, two)
+    for _ in range(2):
+        ask(bench, one)
+    for seq in (1, 2):
+        one.core.cancel(seq)
+    bench.pump()
+    assert list(routing(bench)._jobs) == [(one.id, 1, "")]  # it is worked on
+    answer(bench, sub)
+    assert sub.jobs == []
+    assert one.core.held == 0
+
+
+def test_the_requests_of_the_dead_are_forgotten_but_for_what_is_in_hand(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    sub = responder(bench, two)
+    for _ in range(2):
+        ask(bench, one)
+    bench.dies(one)
+    assert list(routing(bench)._jobs) == [(one.id, 1, "")]
+    bench.dies(two)
+    assert not routing(bench)._jobs
+    assert len(sub.jobs) == 1
+
+
+def test_a_request_to_all_names_who_will_reply(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subs = [responder(bench, two), responder(bench, two, ">"), responder(bench, three, ">")]
+    asks = ask(bench, one, EVERYONE, wants=9)
+    assert set(asks.named) == {two.id, three.id}
+    assert [len(sub.jobs) for sub in subs] == [1, 0, 1]
+    answer(bench, subs[0])
+    answer(bench, subs[2])
+    assert asks.replies == [(b"!", False)] * 2
+
+
+def test_one_that_takes_nothing_is_not_asked(members: list[Member]):
+    one, two, _ = members
+    bench = Bench(*members, bounds=BOUNDS._replace(queue=0, feed=0))
+    responder(bench, two)
+    bench.away.add(two.id)
+    for _ in range(2):
+        one.core.request(TOPIC, two.id, b"?", 0, Asks())
+    bench.pump()
+    bench.wait(LAG)
+    assert ask(bench, one, EVERYONE).why is r.End.NOBODY
+
+
+# --- requests at another host ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_an_answer_on_its_way_arrives(bench: Bench, members: list[Member], late: int):
+    one, two, three = members
+    first = responder(bench, two)
+    asks = ask(bench, one)
+    second = responder(bench, three)
+    publisher, seq, _, _ = first.jobs[0]
+    two.core.reply(publisher, seq, False, b"!", 0)
+    bench = bench.succeeded_by(without=[members[late]])
+    bench.open(members[late])
+    bench.pump()
+    assert asks.replies == [(b"!", False)]
+    assert second.jobs == []
+
+
+def test_a_request_finds_a_home_when_its_responder_is_back(bench: Bench, members: list[Member]):
+    one, two, _ = members
+    first = responder(bench, two)
+    asks = ask(bench, one)
+    bench = bench.succeeded_by(without=[two])
+    other = Asks()
+    one.core.request(TOPIC, r.NOBODY, b"?", 0, other)
+    bench.pump()
+    assert asks.why is other.why is None
+    bench.open(two)
+    bench.pump()
+    answer(bench, first)
+    answer(bench, first)
+    assert asks.replies == other.replies == [(b"!", False)]
+
+
+def test_a_request_in_the_hands_of_one_who_does_not_serve_any_more(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    sub = responder(bench, two)
+    asks = ask(bench, one)
+    two.core.unsubscribe(sub.interest, [(one.id, 1)])
+    for late in (one, two):
+        bench = bench.succeeded_by(without=[late])
+        bench.open(late)
+        bench.pump()
+        assert asks.why is None
+    answer(bench, sub)
+    assert asks.replies == [(b"!", False)]
+
+
+def test_a_request_that_finds_no_home_ends_when_all_are_back(bench: Bench, members: list[Member]):
+    one, _, three = members
+    bench = bench.succeeded_by(without=[three])
+    asks = [ask(bench, one), ask(bench, one, EVERYONE)]
+    cancelled = ask(bench, one)
+    one.core.cancel(3)
+    bench.pump()
+    bench.open(three)
+    bench.pump()
+    assert [one.why for one in asks] == [r.End.NOBODY] * 2
+    assert cancelled.why is None
+    assert not routing(bench)._homeless
+
+
+def test_a_request_of_one_who_dies_meanwhile_asks_nobody(bench: Bench, members: list[Member]):
+    one, two, three = members
+    sub = responder(bench, two)
+    bench = bench.succeeded_by(without=[two, three])
+    for flags in (0, EVERYONE):
+        ask(bench, one, flags)
+    bench.dies(one)
+    for member in (two, three):
+        bench.open(member)
+    bench.pump()
+    assert bench.broker.settled
+    assert numbers(sub) == [2]  # what was logged is played; who asked needs no answer
+
+
+def test_a_request_that_nobody_waits_for_is_answered_for_nothing(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    sub = responder(bench, two)
+    ask(bench, one)
+    one.core.cancel(1)
+    bench = bench.succeeded_by(without=[two])
+    bench.open(two)
+    bench.pump()
+    assert not routing(bench)._in_hand
+    assert sub.gone == []
+    answer(bench, sub)
+    assert two.core.held == 0
+
+
+def test_a_request_to_all_reaches_those_who_come_back(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subs = [responder(bench, member) for member in (two, three)]
+    bench = bench.succeeded_by(without=[three])
+    asks = ask(bench, one, EVERYONE, wants=9)
+    assert asks.named == []
+    bench.open(three)
+    bench.pump()
+    assert set(asks.named) == {two.id, three.id}
+    assert [len(sub.jobs) for sub in subs] == [1, 1]

@@ -1,0 +1,226 @@
+"""What the tests of the bus's core speak in: a broker, members, and what passes between them.
+
+There is no session here: a record that one side writes is handed to the other when ``pump()`` says
+so, and acknowledged when ``ack()`` does, or with ``pump()``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from open_channel.bus.core import records as r
+from open_channel.bus.core.broker import Bounds, Broker
+from open_channel.bus.core.interests import Interest
+from open_channel.bus.core.member import MemberCore
+from open_channel.protocol.batches import unpack
+from open_channel.protocol.limits import Limits
+from open_channel.protocol.outbox import Outbox
+
+__all__ = ["BOUNDS", "Asks", "Bench", "Member", "Sub", "info", "publication"]
+
+BOUNDS = Bounds(grace=6.0, lag=1.0, queue=1 << 20, feed=1 << 20)
+
+
+def info(number: int) -> r.MemberInfo:
+    """A member's, by its number."""
+    return r.MemberInfo(number.to_bytes(16, "big"), number, {})
+
+
+def publication(sender: int, first: int, count: int = 1, topic: str = "t") -> bytes:
+    """What a member publishes."""
+    bodies = [f"{seq}".encode() for seq in range(first, first + count)]
+    who = info(sender).id
+    return r.encode_publication(r.PUBLISH, 0, topic.encode(), first, who, r.NOBODY, bodies)
+
+
+def written(outbox: Outbox) -> list[bytes]:
+    """Take what an outbox has to send; it stays unacknowledged."""
+    found: list[bytes] = []
+    while batches := outbox.take(1 << 30):
+        for batch in batches:
+            found += unpack(b"".join(batch.payload), batch.count)
+    return found
+
+
+class Sub:
+    """One subscription, and what its user was told: see ``Sink``."""
+
+    def __init__(self, member: Member, pattern: str, **options: object) -> None:
+        self.is_live = False
+        self.got: list[bytes] = []
+        self.jobs: list[tuple[bytes, int, bytes, bool]] = []
+        self.missed: list[int] = []
+        self.gone: list[tuple[bytes, int]] = []
+        self.member = member
+        self.interest = member.core.subscribe(
+            lambda number: Interest(number, pattern, self, **options)  # type: ignore[arg-type]
+        )
+
+    def live(self) -> None:
+        self.is_live = True
+
+    def deliver(self, publication: r.Publication, messages: Sequence[bytes]) -> None:
+        self.got += messages
+
+    def job(self, publication: r.Publication, seq: int, message: bytes, redelivered: bool) -> None:
+        self.jobs.append((publication.sender, seq, message, redelivered))
+
+    def missing(self, count: int) -> None:
+        self.missed.append(count)
+
+    def lost(self, publisher: bytes, seq: int) -> None:
+        self.gone.append((publisher, seq))
+
+    def finish(self) -> bool:
+        """Its first job is done."""
+        publisher, seq, _, _ = self.jobs.pop(0)
+        return self.member.core.done(self.interest, publisher, seq)
+
+
+class Asks:
+    """Who waits for a reply: see ``Awaiting``; the first one is all, or the end of it."""
+
+    def __init__(self, *, wants: int = 1) -> None:
+        self.wants = wants
+        self.replies: list[tuple[bytes, bool]] = []
+        self.why: r.End | None = None
+        self.named: list[bytes] = []
+        self.left_by: list[bytes] = []
+        self.goes_by: set[bytes] = set()
+
+    def replied(self, publication: r.Publication, failed: bool, body: bytes) -> bool:
+        self.replies.append((body, failed))
+        return len(self.replies) == self.wants
+
+    def ended(self, why: r.End) -> None:
+        self.why = why
+
+    def responders(self, members: Sequence[bytes]) -> bool:
+        self.named += members
+        return len(members) == len(self.replies)
+
+    def left(self, member: bytes) -> bool:
+        self.left_by.append(member)
+        return member in self.goes_by
+
+
+class Member:
+    """A member's core, and what its user was told."""
+
+    def __init__(self, number: int) -> None:
+        self.info = info(number)
+        self.id = self.info.id
+        self.outbox = Outbox(Limits(outbox=1 << 30), lambda: 0)
+        self.core = MemberCore(self.info, self.outbox, self)
+        self.came: list[bytes] = []
+        self.went: list[bytes] = []
+        self.room = 0
+        self.seen: list[bytes] = []
+        """The records it has heard."""
+
+    def joined(self, member: r.MemberInfo) -> None:
+        self.came.append(member.id)
+
+    def left(self, member: r.MemberInfo) -> None:
+        self.went.append(member.id)
+
+    def has_room(self) -> None:
+        self.room += 1
+
+    def hear(self, *records: r.Control | bytes) -> None:
+        """A broker says something."""
+        for record in records:
+            encoded = record if isinstance(record, bytes) else r.encode_control(record)
+            self.seen.append(encoded)
+            self.core.receive(encoded)
+
+    def says(self) -> list[r.Control | r.Publication]:
+        """What it has to say to a broker, taken apart."""
+        self.core.flush()
+        return [
+            r.decode_control(record) if record[0] == r.CONTROL else r.parse(record)
+            for record in written(self.outbox)
+        ]
+
+    def controls(self) -> list[r.Control]:
+        """The control records that it has heard."""
+        return [r.decode_control(record) for record in self.seen if record[0] == r.CONTROL]
+
+
+class Bench:
+    """A broker with members; everybody who is not ``away`` is in touch."""
+
+    def __init__(self, *members: Member, bounds: Bounds = BOUNDS, settled: bool = True) -> None:
+        self.now = 100.0
+        self.bounds = bounds
+        self.members = {member.id: member for member in members}
+        self.away: set[bytes] = set()
+        self.boxes: dict[bytes, Outbox] = {}
+        self.waiting: dict[bytes, deque[bytes]] = {}
+        self.broker = Broker([member.info for member in members], bounds, self.now)
+        if settled:
+            for member in members:
+                self.open(member)
+            self.pump()
+
+    def open(self, member: Member) -> None:
+        """A session with this broker begins."""
+        self.members[member.id] = member
+        member.outbox.clear()
+        member.outbox.restart()
+        self.boxes[member.id] = Outbox(Limits(outbox=1 << 30), lambda: 0)
+        self.waiting[member.id] = deque()
+        member.core.opened()
+
+    def say(self, member: Member) -> None:
+        """The broker hears what a member has said."""
+        member.core.flush()
+        for record in written(member.outbox):
+            self.broker.received(member.id, self.boxes[member.id], record, self.now)
+        self.broker.flush()
+
+    def hear(self, member: Member, count: int = 1 << 30) -> None:
+        """A member hears what the broker has said; it is not acknowledged."""
+        waiting = self.waiting[member.id]
+        waiting += written(self.boxes[member.id])
+        for _ in range(min(count, len(waiting))):
+            member.hear(waiting.popleft())
+
+    def ack(self, member: Member) -> None:
+        """A member has received all that was written to it."""
+        self.hear(member)
+        box = self.boxes[member.id]
+        box.acknowledge(box._sent_last - box._base)
+        self.broker.acknowledged(member.id, self.now)
+        self.broker.flush()
+
+    def pump(self) -> None:
+        """Everybody who is in touch says, hears and acknowledges all there is."""
+        for _ in range(20):
+            for member_id, member in self.members.items():
+                if member_id in self.boxes and member_id not in self.away:
+                    self.say(member)
+                    self.ack(member)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+        self.broker.tick(self.now)
+        self.broker.flush()
+
+    def dies(self, member: Member) -> None:
+        """A member is dead."""
+        del self.members[member.id]
+        self.boxes.pop(member.id, None)
+        self.broker.left(member.id, self.now)
+        self.broker.flush()
+
+    def succeeded_by(self, *, without: Sequence[Member] = ()) -> Bench:
+        """Another host: all are expected, and come back but for some."""
+        bench = Bench(*self.members.values(), bounds=self.bounds, settled=False)
+        for member in self.members.values():
+            if member not in without:
+                bench.open(member)
+        bench.pump()
+        return bench
