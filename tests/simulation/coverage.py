@@ -1,6 +1,6 @@
 """Which steps of the tables are taken: watches the real classes while schedules run.
 
-``watch()`` puts itself around the methods that take the steps, once for a process. What a step is
+``watch()`` puts itself around the methods that take the steps, until ``unwatch()``. What a step is
 called, and which there are, is in ``tables``.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from open_channel.bus.core.interests import Interest
     from open_channel.bus.core.seat import Entry, Seat
 
-__all__ = ["forget", "heard", "step", "steps_taken", "taken", "watch"]
+__all__ = ["forget", "heard", "step", "steps_taken", "taken", "unwatch", "watch"]
 
 taken: Counter[Step] = Counter()
 """{a step: how often}, of all schedules of this process; see ``tables``."""
@@ -42,6 +42,10 @@ _PROTOCOL = {
 }
 
 
+_undo: list[tuple[Any, str, Any]] = []
+"""(class or module, name, what was there before)."""
+
+
 def around(cls: type, name: str) -> Callable[[Callable[..., Any]], None]:
     """Put a function around a method; it gets the method first, then its arguments."""
 
@@ -52,6 +56,7 @@ def around(cls: type, name: str) -> Callable[[Callable[..., Any]], None]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
             return wrapper(method, *arguments, **options)
 
+        _undo.append((cls, name, method))
         setattr(cls, name, wrapped)
 
     return put
@@ -80,17 +85,24 @@ def forget() -> None:
     heard[:] = [0] * len(heard)
 
 
-@functools.cache
 def watch() -> None:
     """Begin to watch."""
     for module in (session, outbox):
-        vars(module)["step"] = step
+        _undo.append((module, "step", vars(module)["step"]))
+        setattr(module, "step", step)  # noqa: B010 - they do not export it
     _watch_jobs()
     _watch_entries()
     _watch_seats()
     _watch_subscriptions()
     _watch_publications()
     _watch_records()
+
+
+def unwatch() -> None:
+    """Watch no more: the classes are as they were."""
+    while _undo:
+        owner, name, thing = _undo.pop()
+        setattr(owner, name, thing)
 
 
 # --- jobs and requests at the broker --------------------------------------------------------------

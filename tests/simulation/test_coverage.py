@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.simulation import talk_schedule
-from tests.simulation.coverage import forget, steps_taken, watch
+from tests.simulation.coverage import forget, steps_taken, unwatch, watch
 from tests.simulation.rare import RARE
 from tests.simulation.schedule import run
 from tests.simulation.tables import TABLES
@@ -25,9 +27,16 @@ def test_rare_scenes(scene, arguments):
     scene(*arguments)
 
 
-def test_every_step_of_every_table_is_taken():
-    watch()
+@pytest.fixture
+def watching() -> Iterator[None]:
     forget()
+    watch()
+    yield
+    unwatch()
+
+
+@pytest.mark.usefixtures("watching")
+def test_every_step_of_every_table_is_taken():
     for seed in CHOSEN:
         assert run(seed).failure == ""
     for seed in TALKS:
