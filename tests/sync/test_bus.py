@@ -141,7 +141,9 @@ def test_watching_has_a_timeout_and_an_end(join: Join):
 
 
 def test_threads_publish_and_take_together(join: Join, eager_switching: None):
-    shop, other = join(), join(hosts=False)
+    # Seven threads that give each other no time: who has none for a second is not out of touch.
+    limits = Limits(lag=DEADLINE)
+    shop, other = join(limits=limits), join(limits=limits, hosts=False)
     seen: list[Message] = []
 
     def publish(name: int) -> None:
