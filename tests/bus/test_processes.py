@@ -166,6 +166,7 @@ def test_requests_end_when_hosts_and_responders_are_killed(world: World):
         host = world.host()
         host.kill()
         requesters[0].moves_on(host)
+        responder.moves_on(host)  # else nobody alive knows what it has in hand
         responder.kill()
     requesters[0].does(30, "outcome")
     for requester in requesters:
