@@ -100,9 +100,7 @@ class ChannelSocket(Conversation):
             return None
         if not self._io.scheduled:
             self._io.schedule()
-        waiter = Waiter(self._loop)
-        self._readers.append(waiter)
-        return waiter
+        return self._wait(self._readers)
 
     def _wait(self, waiters: list[Waiter]) -> Waiter:
         waiter = Waiter(self._loop)

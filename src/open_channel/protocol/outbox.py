@@ -122,7 +122,7 @@ class Outbox:
         allowed is the caller's to know.
         """
         if self.pending:
-            self._account(self.pending)
+            self._account()
         size = len(message) + OVERHEAD
         if size > self._ordinary or self.size + size > self.limit:
             self._check(size)
@@ -141,10 +141,10 @@ class Outbox:
             room = min(_SEAL - self._pending_size, self.limit - self.size, self.soft - self.size)
             self.credit = max(0, room // (SMALL + OVERHEAD))
 
-    def _account(self, pending: list[bytes]) -> None:
+    def _account(self) -> None:
         """Count what was appended on credit."""
-        if count := len(pending) - self._accounted:
-            size = sum(map(len, pending[self._accounted :])) + count * OVERHEAD
+        if count := len(self.pending) - self._accounted:
+            size = sum(map(len, self.pending[self._accounted :])) + count * OVERHEAD
             self._accounted += count
             self._pending_size += size
             self.size += size
@@ -162,15 +162,14 @@ class Outbox:
             self.unsent.append(self._sealing())
 
     def _sealing(self) -> Batch:
-        messages, self.pending = self.pending, []
+        messages = self.pending
         if len(messages) > 1:
-            self._account(messages)
-            payload = [pack(messages)]
-        else:
-            message = messages[0]
-            length = LENGTH.pack(len(message))
-            # A large one is not copied.
-            payload = [length + message] if len(message) <= _COPIED else [length, message]
+            self._account()
+        self.pending = []
+        first = messages[0]
+        # A large one, which is always alone, is not copied: see write().
+        large = len(first) > _COPIED
+        payload = [LENGTH.pack(len(first)), first] if large else [pack(messages)]
         count, size = self._accounted, self._pending_size
         self._accounted = self._pending_size = 0
         self.batches += 1
@@ -206,7 +205,7 @@ class Outbox:
         """Whether it holds more than its soft limit: a writer should wait."""
         if self.credit:
             return False
-        self._account(self.pending)
+        self._account()
         return self.size > self.soft
 
     @property
