@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from open_channel.bus.locks import Lock
     from open_channel.bus.members import Member, MemberChange, Stats
     from open_channel.bus.message import Batch, Job, Message
-    from open_channel.bus.requests import Service
+    from open_channel.bus.service import Service
     from open_channel.bus.subscription import Subscription
 
 __all__ = [
@@ -99,7 +99,7 @@ _LATER = {
     "Member": "members",
     "MemberChange": "members",
     "Message": "message",
-    "Service": "requests",
+    "Service": "service",
     "Stats": "members",
     "Subscription": "subscription",
 }

@@ -28,6 +28,7 @@ import open_channel.bus.client
 import open_channel.bus.host
 import open_channel.bus.locks
 import open_channel.bus.requests
+import open_channel.bus.service
 import open_channel.sync.bus
 import open_channel.sync.service
 import open_channel.sync.subscription  # noqa: F401

@@ -246,7 +246,7 @@ def _publication(record: bytes) -> None:
     check(again.flags & r.RESENT, "not marked")
     bodies = publication.messages()
     check(len(bodies) == publication.total, "another number of messages")
-    _, flags, topic, _, first, sender, to, _ = publication
+    _, flags, topic, _, first, _, sender, to, _ = publication
     made = r.encode_publication(record[0], flags, topic.encode(), first, sender, to, bodies)
     check(made == record, "other bytes")
     # Both are numbers on the wire, and so is all that is made of them.

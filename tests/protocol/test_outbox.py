@@ -173,6 +173,18 @@ def test_small_messages_written_on_credit_leave_in_order_and_count():
     assert box.over
 
 
+def test_what_was_written_last_on_credit_leaves_with_its_batch_and_counts():
+    box = outbox()
+    box.write(b"one")
+    box.write(b"two")
+    box.credit -= 1
+    box.pending.append(b"three")
+    assert leaves(box) == [[b"one", b"two", b"three"]]
+    assert box.size == 11 + 3 * OVERHEAD
+    box.acknowledge(3)
+    assert box.empty
+
+
 def test_a_message_written_before_that_the_other_side_would_not_take_is_named():
     box = outbox()
     box.write(bytes(100))

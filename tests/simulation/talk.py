@@ -48,7 +48,7 @@ class Line(Wire):
 
 
 def transmit(session: Session, wire: Wire, *, up: bool) -> None:
-    """See ``SessionIO._write()``."""
+    """See ``SessionIO.write()``."""
     pipe = wire.up if up else wire.down
     while not pipe.paused and (parts := session.transmit(_CHUNK)):
         pipe.write(*frames(parts))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from open_channel.bus.client import BusClient
     from open_channel.bus.locks import Lock
     from open_channel.bus.members import Member, MemberChange, Stats
-    from open_channel.bus.requests import Handler, Service
+    from open_channel.bus.service import Handler, Service
     from open_channel.bus.subscription import Overflow, Subscription
 
 __all__ = ["Channel", "open_channel"]
@@ -240,7 +240,7 @@ class Channel(SocketChannel):
 
         Raises TopicInvalid, TypeError for a handler that cannot be called, and ValueError.
         """
-        from open_channel.bus.requests import Service
+        from open_channel.bus.service import Service
 
         return Service(self._join_bus, topic, handler, concurrency=concurrency, wanted=type)
 
@@ -261,10 +261,8 @@ class Channel(SocketChannel):
         and text of what the responder raised, RequestTimeout, and the errors of ``publish()``. When
         it is cancelled, a request that nobody has begun to answer is taken back.
         """
-        from open_channel.bus.requests import ask
-
         bus = self._bus or self._join_bus()
-        replies = await ask(bus, topic, data, to=to, timeout=timeout, wanted=type)
+        replies = await bus.requests.ask(topic, data, to=to, timeout=timeout, wanted=type)
         reply = next(iter(replies.values()))
         if isinstance(reply, BaseException):
             raise reply
@@ -284,10 +282,8 @@ class Channel(SocketChannel):
         (None: no bound) those who have not replied are missing, and so are those who died; nobody
         serving the topic is an empty dictionary. Raises the errors of ``publish()``.
         """
-        from open_channel.bus.requests import ask
-
         bus = self._bus or self._join_bus()
-        replies = await ask(bus, topic, data, everyone=True, timeout=timeout, wanted=type)
+        replies = await bus.requests.ask(topic, data, everyone=True, timeout=timeout, wanted=type)
         return {member.hex(): reply for member, reply in replies.items()}
 
     # --- members, locks --------------------------------------------------------------------

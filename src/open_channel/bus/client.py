@@ -16,6 +16,7 @@ from open_channel.bus.core.records import Flag, MemberInfo
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats
+from open_channel.bus.requests import Requests
 from open_channel.bus.subscription import Subscription
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.listener import SERVICE as LISTENER
@@ -35,6 +36,7 @@ from open_channel.protocol.records import decode_host
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from open_channel.bus.core.interests import Awaiting
     from open_channel.bus.requests import Replies
     from open_channel.io.member import Member as OwnMember
     from open_channel.protocol.control import Welcome
@@ -86,6 +88,7 @@ class BusClient:
         self._pid = os.getpid()
         self._thread = threading.get_ident()
         self._scheduled = False
+        self.requests = Requests(self)
         self._touched: set[Subscription | Replies] = set()
         self._waiting: set[asyncio.Future[None]] = set()
         self._watchers: set[Callable[[Change | None], None]] = set()
@@ -304,25 +307,25 @@ class BusClient:
             raise OutboxFull(size=self.core.backlog, limit=limits.outbox)
         self.room = max(self.room, size + 1)
 
-    async def request(
-        self, topic: str, data: object, to: bytes, everyone: bool, replies: Replies
-    ) -> int:
+    def request(self, topic: str, data: object, to: bytes, everyone: bool, waits: Awaiting) -> int:
         """Send a request; returns its number. Raises what ``publish()`` does."""
         self.check_open()
         known = self._topics.get(topic) or self._check_topic(topic)
         body, encoded = codec.encode(data, topic)
-        self._check_size(len(body))
-        if self.room <= 0:
-            await self.wait_for_room()
+        size = len(body)
+        if size >= self.room:
+            self._check_size(size)
+        self.room -= size + OVERHEAD
         flags = (_ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
-        number = self.core.request(known, to, body, flags, replies)
-        self.schedule()
+        number = self.core.request(known, to, body, flags, waits)
+        if not self._scheduled:
+            self.schedule()
         return number
 
     def cancel(self, number: int) -> None:
-        """Nobody waits for the reply to this request any more."""
-        self.core.cancel(number)
-        self.schedule()
+        """Nobody waits for the reply to this request any more; again is harmless."""
+        if self.core.cancel(number):
+            self.schedule()
 
     # --- who is here, and how it goes ------------------------------------------------------
 
@@ -452,6 +455,7 @@ class BusClient:
             self._alarm.cancel()
         self._wake()
         self._tell(None)
+        self.requests.failed(error)
         for callback in list(self._on_end):
             callback(error)
 

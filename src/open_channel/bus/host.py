@@ -254,7 +254,7 @@ class BrokerService:
             _log.warning("%s: member %s takes no record of %d bytes", name, member, seat.unfit)
             attendant.guest.gone()
         else:
-            attendant.guest.io.flush()
+            attendant.guest.io.write()
 
 
 class _Attendant:

@@ -1,71 +1,96 @@
-"""Requests: who waits for replies, and who gives them."""
+"""Requests: who waits for replies, and until when."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
-from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import NOBODY, End, Flag
-from open_channel.bus.core.subjects import check_pattern
-from open_channel.bus.message import Batch, Message, Request
 from open_channel.channel.waiter import Waiter
-from open_channel.errors import (
-    NoResponders,
-    PayloadInvalid,
-    RequestTimeout,
-    ResponderDied,
-    ResponderError,
-)
+from open_channel.errors import NoResponders, RequestTimeout, ResponderDied, ResponderError
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
-    from types import TracebackType
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.core.records import Publication
     from open_channel.errors import ChannelError
 
-__all__ = ["Handler", "Replies", "Service", "ask"]
-
-_log = logging.getLogger("open_channel")
-
-Handler = Callable[[Message], Awaitable[Any] | Any]
-"""Gets a request, returns (or awaits and returns) the reply."""
+__all__ = ["Replies", "Requests"]
 
 _ENCODED = int(Flag.ENCODED)
+_NEVER = float("inf")
 
 
-async def ask(
-    client: BusClient,
-    topic: str,
-    data: object,
-    *,
-    to: str | None = None,
-    everyone: bool = False,
-    timeout: float | None,
-    wanted: Any,
-) -> dict[bytes, Any]:
-    """See ``Channel.request()`` and ``Channel.request_all()``."""
-    address = _address(to)
-    replies = Replies(client, topic, address, everyone, wanted)
-    number = await client.request(topic, data, address, everyone, replies)
-    forget = client.when_ended(replies.failed)
-    alarm: asyncio.TimerHandle | None = None
-    try:
-        if timeout is not None:
-            alarm = client.loop.call_later(timeout, replies.expire, timeout)
-        await replies.wait()
-    finally:
-        if alarm is not None:
-            alarm.cancel()
-        forget()
-        client.cancel(number)
-    return replies.replies
+class Requests:
+    """What one member has asked and is waiting for.
+
+    One timer serves all: it stands at the earliest end of a wait, and is left there when that one
+    has its reply. A timer for each took a tenth of the requester's time.
+    """
+
+    def __init__(self, client: BusClient) -> None:
+        self._client = client
+        self._waiting: dict[Replies, float] = {}
+        """{who waits: until when}."""
+        self._alarm: asyncio.TimerHandle | None = None
+        self._due = _NEVER
+
+    async def ask(
+        self,
+        topic: str,
+        data: object,
+        *,
+        to: str | None = None,
+        everyone: bool = False,
+        timeout: float | None,
+        wanted: Any,
+    ) -> dict[bytes, Any]:
+        """See ``Channel.request()`` and ``Channel.request_all()``."""
+        client = self._client
+        address = NOBODY if to is None else _address(to)
+        if client.room <= 0:
+            await client.wait_for_room()
+        replies = Replies(client, topic, address, everyone, wanted, timeout)
+        number = client.request(topic, data, address, everyone, replies)
+        self._wait_until(replies, timeout)
+        try:
+            await replies.waiter
+        finally:
+            del self._waiting[replies]
+            client.cancel(number)
+        if replies.error is not None:
+            raise replies.error
+        return replies.replies
+
+    def _wait_until(self, replies: Replies, timeout: float | None) -> None:
+        when = _NEVER if timeout is None else self._client.loop.time() + timeout
+        self._waiting[replies] = when
+        if when < self._due:
+            self._arm(when)
+
+    def _arm(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._due = when
+        self._alarm = None if when == _NEVER else self._client.loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        now = self._client.loop.time()  # timers are early now and then
+        left = _NEVER
+        for replies, when in list(self._waiting.items()):
+            if when <= now:
+                replies.expire()
+            else:
+                left = min(left, when)
+        self._arm(left)
+
+    def failed(self, error: ChannelError) -> None:
+        """The channel is closed."""
+        for replies in list(self._waiting):
+            replies.failed(error)
+        self._arm(_NEVER)
 
 
 def _address(to: str | None) -> bytes:
@@ -84,17 +109,26 @@ class Replies:
     """Who waits for the reply to one request, or for the replies of all: see ``Awaiting``."""
 
     def __init__(
-        self, client: BusClient, topic: str, to: bytes, everyone: bool, wanted: Any
+        self,
+        client: BusClient,
+        topic: str,
+        to: bytes,
+        everyone: bool,
+        wanted: Any,
+        timeout: float | None,
     ) -> None:
         self._topic = topic
         self._to = to
         self._everyone = everyone
         self._wanted = wanted
+        self._timeout = timeout
         self._missing: set[bytes] | None = None
         self._client = client
-        self._waiter = Waiter(client.loop)
         self._done = False
-        self._error: ChannelError | None = None
+        self.waiter = Waiter(client.loop)
+        """Woken at the end."""
+        self.error: ChannelError | None = None
+        """Why there is no reply."""
         self.replies: dict[bytes, Any] = {}
         """{member: its reply, or the error that it raised}."""
 
@@ -130,23 +164,17 @@ class Replies:
     def _finish(self, error: ChannelError | None) -> None:
         if not self._done:
             self._done = True
-            self._error = error
+            self.error = error
             self._client.touched(self)
 
     def wake(self, *, now: bool) -> None:
         """What was waited for is here."""
-        self._waiter.wake(now=now)
+        self.waiter.wake(now=now)
 
-    async def wait(self) -> None:
-        """Wait for the end; raises what it ended with."""
-        await self._waiter
-        if self._error is not None:
-            raise self._error
-
-    def expire(self, timeout: float) -> None:
+    def expire(self) -> None:
         """The time is over."""
-        if not self._done:
-            error = RequestTimeout(topic=self._topic, timeout=timeout)
+        if not self._done and self._timeout is not None:
+            error = RequestTimeout(topic=self._topic, timeout=self._timeout)
             self._finish(None if self._everyone else error)
             self.wake(now=False)
 
@@ -181,137 +209,3 @@ class Replies:
         """The channel is closed."""
         self._finish(error.again())
         self.wake(now=False)
-
-
-class Service:
-    """Serves requests while its ``async with`` block runs; made by ``channel.serve()``."""
-
-    def __init__(
-        self,
-        client: Callable[[], BusClient],
-        topic: str,
-        handler: Handler,
-        *,
-        concurrency: int,
-        wanted: Any,
-    ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency is a number of requests from 1 on, not {concurrency}")
-        if not callable(handler):
-            raise TypeError(f"a handler is a function, not a {type(handler).__name__}")
-        self.topic = check_pattern(topic)
-        """What it serves."""
-        self._client_of = client
-        self._handler = handler
-        self._concurrency = concurrency
-        self._wanted = wanted
-        self._client: BusClient | None = None
-        self._interest: Interest | None = None
-        self._live = False
-        self._running: dict[tuple[bytes, int], asyncio.Task[None]] = {}
-
-    async def __aenter__(self) -> Service:
-        """Serve; returns when requests can be made, by anybody."""
-        if self._interest is not None:
-            raise RuntimeError("a service is entered once; make another")
-        client = self._client = self._client_of()
-        self._interest = client.subscribe(
-            lambda number: Interest(
-                number, self.topic, self, serves=True, prefetch=self._concurrency
-            )
-        )
-        try:
-            await client.wait_until(lambda: self._live)
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take no more requests, and finish those in hand; at once when the block failed."""
-        self._end()
-        running = list(self._running.values())
-        if kind is not None:
-            for task in running:
-                task.cancel()
-        if running:
-            await asyncio.wait(running)
-
-    def _end(self) -> None:
-        client, interest = self._client, self._interest
-        if client is not None and interest is not None and client.error is None:
-            client.core.unsubscribe(interest, list(self._running))
-            client.schedule()
-
-    # --- what the core tells ---------------------------------------------------------------
-
-    def live(self) -> None:
-        """See ``Sink``."""
-        self._live = True
-        assert self._client is not None
-        self._client.has_room()
-
-    def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
-        """See ``Sink``: a responder gets requests only."""
-
-    def missing(self, count: int) -> None:
-        """See ``Sink``: a responder gets requests only."""
-
-    def lost(self, publisher: bytes, seq: int) -> None:
-        """See ``Sink``: the reply will come from another as well; the first one counts."""
-
-    def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
-        """See ``Sink``."""
-        assert self._client is not None
-        request = Request(Batch(publication, (message,), self._wanted), message, redelivered)
-        key = publication.sender, seq
-        try:
-            reply = self._handler(request)
-        except Exception as error:  # whatever a user's handler raises
-            self._failed(request, key, error)
-            return
-        if not inspect.isawaitable(reply):
-            self._reply(request, key, reply)
-            return
-        task = self._client.loop.create_task(self._await(request, key, reply))
-        self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
-
-    async def _await(self, request: Message, key: tuple[bytes, int], reply: Awaitable[Any]) -> None:
-        try:
-            result = await reply
-        except asyncio.CancelledError:
-            self._answer(key, True, _failure(ResponderDied(topic=request.topic, responder="")), 0)
-            raise
-        except Exception as error:  # whatever a user's handler raises
-            self._failed(request, key, error)
-        else:
-            self._reply(request, key, result)
-
-    def _reply(self, request: Message, key: tuple[bytes, int], reply: object) -> None:
-        try:
-            body, encoded = codec.encode(reply, request.topic)
-        except PayloadInvalid as error:
-            self._failed(request, key, error)
-        else:
-            self._answer(key, False, body, _ENCODED if encoded else 0)
-
-    def _failed(self, request: Message, key: tuple[bytes, int], error: Exception) -> None:
-        name = self._client.name if self._client is not None else ""
-        _log.info("%s: a handler of %s failed", name, request.topic, exc_info=error)
-        self._answer(key, True, _failure(error), 0)
-
-    def _answer(self, key: tuple[bytes, int], failed: bool, body: bytes, flags: int) -> None:
-        client = self._client
-        if client is not None and client.error is None:
-            client.core.reply(*key, failed, body, flags)
-            client.schedule()
-
-
-def _failure(error: Exception) -> bytes:
-    return codec.encode((type(error).__qualname__, str(error)))[0]

@@ -34,8 +34,10 @@ class SessionIO:
     """Joins a session with the wire it has at the moment, if any."""
 
     __slots__ = (
+        "_inbox",
         "_keeper",
         "_loop",
+        "_outbox",
         "beaten",
         "deaf",
         "fence",
@@ -53,6 +55,7 @@ class SessionIO:
         fence: Callable[[], bool] | None = None,
     ) -> None:
         self.session = session
+        self._inbox, self._outbox = session.inbox, session.outbox
         self._loop = loop
         self._keeper = keeper
         self.fence = fence
@@ -93,27 +96,28 @@ class SessionIO:
         """Write what may leave now."""
         self.scheduled = False
         if self.fence is None or self.fence():
-            self._write()
+            self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """The same, of a host that has just looked whether it is one."""
         wire = self.wire
         if wire is None:
             return
         session = self.session
+        outbox = self._outbox
         while not wire.paused and (parts := session.transmit(_CHUNK)):
             wire.write(parts)
-            if not session.outbox.sendable:
+            if not outbox.sendable:
                 return
 
     def frames_received(self, frames: list[Frame]) -> None:
         """See ``WireOwner``."""
         if self.fence is not None and not self.fence():
             return
-        session = self.session
-        inbox, outbox = session.inbox, session.outbox
+        inbox, outbox = self._inbox, self._outbox
         arrived = acknowledged = beaten = ended = left = False
         for frame in frames:
-            kind, ack = frame.kind, frame.ack
+            kind, _, _, ack, _ = frame
             if kind == _MESSAGES or kind == _END:  # noqa: PLR1714, SIM109 (quicker than in a set)
                 if not self.deaf:
                     inbox.receive(frame)
@@ -140,7 +144,7 @@ class SessionIO:
             user.received(arrived=arrived, acknowledged=acknowledged)
         if corked:
             self.scheduled = False
-            self._write()
+            self.write()
         if left:
             self._keeper.session_left()
 

@@ -18,7 +18,7 @@ from open_channel.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BATCH_LIMIT", "LENGTH", "OVERHEAD", "drop_first", "pack", "unpack"]
+__all__ = ["BATCH_LIMIT", "LENGTH", "OVERHEAD", "drop_first", "pack", "unpack", "unpack_one"]
 
 BATCH_LIMIT = 256 * 1024
 """The most a payload of several messages takes, in bytes."""
@@ -28,6 +28,8 @@ OVERHEAD = 4
 
 LENGTH = Struct("=I")
 """One entry of the table."""
+
+_unpack_length = LENGTH.unpack_from
 
 _FEW = tuple(Struct(f"={count}I") for count in range(5))
 _MISFIT = "a batch whose table does not fit its messages"
@@ -46,11 +48,9 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
 
     Raises RemoteProtocolError when the table does not fit the payload.
     """
+    if count == 1:
+        return [unpack_one(payload)]
     size = len(payload)
-    if count == 1 and size >= OVERHEAD:
-        if LENGTH.unpack_from(payload)[0] != size - OVERHEAD:
-            raise RemoteProtocolError(reason="a message whose length does not fit its frame")
-        return [bytes(payload[OVERHEAD:])]
     table = OVERHEAD * count
     if not 0 < count <= size // OVERHEAD or size > BATCH_LIMIT:
         raise RemoteProtocolError(reason=f"a batch of {count} messages in {size} bytes")
@@ -67,6 +67,14 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
         return [body for (body,) in iter_unpack(f"{first}s", bodies)]
     source = bytes(bodies) if size < _SMALL * count else bodies
     return [bytes(source[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))]
+
+
+def unpack_one(payload: memoryview | bytes) -> bytes:
+    """The message of a payload that holds one; raises RemoteProtocolError as ``unpack()`` does."""
+    size = len(payload) - OVERHEAD
+    if size < 0 or _unpack_length(payload)[0] != size:
+        raise RemoteProtocolError(reason="a message whose length does not fit its frame")
+    return bytes(payload[OVERHEAD:])
 
 
 def _unpack_few(payload: memoryview | bytes, lengths: tuple[int, ...], start: int) -> list[bytes]:

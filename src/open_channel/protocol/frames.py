@@ -82,6 +82,7 @@ _new_frame = cast(
     "Callable[[type[Frame], tuple[int, int, int, int, memoryview]], Frame]",
     tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
 )
+_HEADER, _unpack_header = HEADER.size, HEADER.unpack_from
 _MESSAGES = int(Kind.MESSAGES)  # a plain int: the decoder compares it for every frame
 _KINDS = frozenset(Kind)
 _EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE})
@@ -120,9 +121,9 @@ class Decoder:
                 self._renew(self._size)
             self._start = self._end = 0
             return self._view
-        need = HEADER.size
+        need = _HEADER
         if end - start >= need:
-            need += HEADER.unpack_from(self._view, start)[0]
+            need += _unpack_header(self._view, start)[0]
         if start + max(need, self._size // 2) > len(self._view):
             rest = self._view[start:end]
             if max(need, self._size) > len(self._view):
@@ -149,16 +150,16 @@ class Decoder:
         position = self._start
         view = self._view
         frames: list[Frame] = []
-        while end - position >= HEADER.size:
-            length, kind, flags, number, ack = HEADER.unpack_from(view, position)
-            body = position + HEADER.size
+        while (body := position + _HEADER) <= end:
+            length, kind, flags, number, ack = _unpack_header(view, position)
             if kind != _MESSAGES or length > self.limit:
                 self._check(length, kind, ack)
-            if body + length > end:
+            stop = body + length
+            if stop > end:
                 break
-            position = body + length
-            frames.append(_new_frame(Frame, (kind, flags, number, ack, view[body:position])))
-            if kind in HANDSHAKE:
+            position = stop
+            frames.append(_new_frame(Frame, (kind, flags, number, ack, view[body:stop])))
+            if position == end or kind in HANDSHAKE:
                 break
         self._start = position
         return frames

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import OVERHEAD, unpack
+from open_channel.protocol.batches import OVERHEAD, unpack, unpack_one
 from open_channel.protocol.frames import REDELIVERED, Frame, Kind
 
 if TYPE_CHECKING:
@@ -62,14 +62,15 @@ class Inbox:
 
         Raises RemoteProtocolError when it is malformed, exceeds the window or follows the end.
         """
+        kind, flags, number, _, payload = frame
         if self.ended:
-            raise RemoteProtocolError(reason=f"{Kind(frame.kind).name} after the end")
-        if frame.kind == _END:
+            raise RemoteProtocolError(reason=f"{Kind(kind).name} after the end")
+        if kind == _END:
             self.end()
             return
-        _, flags, number, _, payload = frame
         size = len(payload)
-        if self._unacked_size + size > self._window or len(self._unacked) > _UNSETTLED:
+        unacked = self._unacked
+        if self._unacked_size + size > self._window or len(unacked) > _UNSETTLED:
             self._settle()
             # Beside a quarter of the window a message of any size may travel; see ``Outbox``.
             before = self._unacked_size
@@ -77,11 +78,14 @@ class Inbox:
                 raise RemoteProtocolError(
                     reason=f"{before + size} bytes in flight of {self._window} allowed"
                 )
-        self.messages += unpack(payload, number)
+        if number == 1:
+            self.messages.append(unpack_one(payload))
+        else:
+            self.messages += unpack(payload, number)
         received = self.received = self.received + number
         if flags & REDELIVERED:
             self._marked = received
-        self._unacked.append((received, size))
+        unacked.append((received, size))
         self._unacked_size += size
 
     def end(self) -> None:
@@ -108,8 +112,11 @@ class Inbox:
         """Whether more than ``patience`` messages, or a quarter of the window, are consumed and
         not acknowledged.
         """
-        self._settle()
-        return self.consumed() - self.acked > patience or 4 * self._unacked_size > self._window
+        if 4 * self._unacked_size > self._window:
+            self._settle()
+            if 4 * self._unacked_size > self._window:
+                return True
+        return self.consumed() - self.acked > patience
 
     @property
     def redelivered(self) -> bool:

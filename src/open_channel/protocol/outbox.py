@@ -121,7 +121,7 @@ class Outbox:
         Raises MessageTooLarge or OutboxFull, with nothing queued. Whether writing is still
         allowed is the caller's to know.
         """
-        if self.pending:
+        if len(self.pending) != self._accounted:
             self._account()
         size = len(message) + OVERHEAD
         if size > self._ordinary or self.size + size > self.limit:
@@ -131,14 +131,15 @@ class Outbox:
         if not pending:
             self._pending_floor = self._floor()
         pending.append(message)
-        self._accounted += 1
-        self._pending_size += size
         self.size += size
-        if self._pending_size >= _SEAL:
+        size += self._pending_size
+        self._pending_size = size
+        count = self._accounted = self._accounted + 1
+        if size >= _SEAL:
             self.seal()
-        elif self._accounted > 1 and self._ordinary >= SMALL + OVERHEAD:
+        elif count > 1 and self._ordinary >= SMALL + OVERHEAD:
             # The second in a row: there may be many.
-            room = min(_SEAL - self._pending_size, self.limit - self.size, self.soft - self.size)
+            room = min(_SEAL - size, self.limit - self.size, self.soft - self.size)
             self.credit = max(0, room // (SMALL + OVERHEAD))
 
     def _account(self) -> None:
@@ -163,15 +164,17 @@ class Outbox:
 
     def _sealing(self) -> Batch:
         messages = self.pending
-        if len(messages) > 1:
+        count = len(messages)
+        if count != self._accounted:
             self._account()
+        self.credit = 0
         self.pending = []
-        first = messages[0]
-        # A large one, which is always alone, is not copied: see write().
-        large = len(first) > _COPIED
-        payload = [LENGTH.pack(len(first)), first] if large else [pack(messages)]
-        count, size = self._accounted, self._pending_size
+        size = self._pending_size
         self._accounted = self._pending_size = 0
+        if count == 1 and size > _COPIED:  # a large one, which is always alone, is not copied
+            payload = [LENGTH.pack(size - OVERHEAD), messages[0]]
+        else:
+            payload = [pack(messages)]
         self.batches += 1
         last = self._sealed = self._sealed + count
         return Batch(payload, count, size, last, self._pending_floor)
@@ -232,8 +235,9 @@ class Outbox:
         unsent = self.unsent
         if self.pending:
             batch = self._sealing()
-            if not unsent and self._lets_go(batch):  # as mostly
-                self._in_flight += batch.size
+            in_flight = self._in_flight
+            if not unsent and 4 * in_flight <= self.window:  # as mostly
+                self._in_flight = in_flight + batch.size
                 self._sent_last = batch.last
                 self._sent.append(batch)
                 return [batch]

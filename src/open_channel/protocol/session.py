@@ -97,16 +97,16 @@ class Session:
         """
         outbox, inbox = self.outbox, self.inbox
         batches = outbox.take(limit) if outbox.pending or outbox.unsent else None
+        if not batches and self.patience and not self._repeats and not inbox.owes(self.patience):
+            return []
         ack, before = inbox.consumed(), inbox.acked
         if self._hosts and outbox.unsent:
             ack = min(ack, outbox.unsent[0].floor)
-        if ack <= before:
-            ack = before
-        elif batches or not self.patience or self._repeats or inbox.owes(self.patience):
+        if ack > before:
             self._repeats = False
             inbox.acked = ack
         else:
-            return []
+            ack = before
         if not batches:
             return [HEADER.pack(0, _ACK, 0, 0, ack)] if ack > before else []
         # Only the last frame acknowledges: the others would overtake what is behind them.

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.message import Message
-from open_channel.bus.requests import Service as AsyncService
+from open_channel.bus.service import Service as AsyncService
 
 if TYPE_CHECKING:
     from types import TracebackType

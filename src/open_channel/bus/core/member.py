@@ -99,13 +99,13 @@ class MemberCore:
         self._requests[held.first] = waits
         return held.first
 
-    def cancel(self, seq: int) -> None:
-        """Nobody waits for this request any more; again is harmless."""
-        if self._requests.pop(seq, None) is None:
-            return
-        if (held := self._held.get(seq)) is not None:
+    def cancel(self, seq: int) -> bool:
+        """Nobody waits for this request any more; False when nobody did, which is harmless."""
+        waited = self._requests.pop(seq, None) is not None
+        if waited and (held := self._held.get(seq)) is not None:
             held.over = True
             self._command(r.Cancel(seq))
+        return waited
 
     def reply(self, to: bytes, seq: int, failed: bool, body: bytes, flags: int) -> None:
         """Answer a request; it is in hand until the requester has the reply."""

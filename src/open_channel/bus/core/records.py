@@ -16,12 +16,15 @@ from __future__ import annotations
 from array import array
 from enum import IntEnum, IntFlag
 from struct import Struct, error
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import unpack
+from open_channel.protocol.batches import LENGTH, unpack, unpack_one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ACK",
@@ -80,6 +83,7 @@ NOBODY = bytes(16)
 """The addressee of what goes to a topic."""
 
 HEADER = Struct("=BBHIQ16s16s")
+_HEADER, _unpack_header = HEADER.size, HEADER.unpack_from
 _JOB = Struct("=BBHIQ")
 JOB_SIZE = _JOB.size
 """What a job takes beside its publication, in bytes."""
@@ -122,18 +126,24 @@ class Publication(NamedTuple):
     topic: str
     total: int
     first: int
+    last: int
+    """The number of its last message."""
     sender: bytes
     to: bytes
     start: int
 
-    @property
-    def last(self) -> int:
-        """The number of its last message."""
-        return self.first + self.total - 1
-
     def messages(self) -> list[bytes]:
         """Its messages, each as bytes of its own; raises RemoteProtocolError."""
+        if self.total == 1:
+            return [unpack_one(memoryview(self.record)[self.start :])]
         return unpack(memoryview(self.record)[self.start :], self.total)
+
+
+# Half the time of the class's own constructor.
+_new = cast(
+    "Callable[[type[Publication], tuple[object, ...]], Publication]",
+    tuple.__new__,  # pyright: ignore[reportUnknownMemberType]
+)
 
 
 def encode_publication(
@@ -141,23 +151,27 @@ def encode_publication(
 ) -> bytes:
     """A publication as one record."""
     header = HEADER.pack(kind, flags, len(topic), len(bodies), first, sender, to)
+    if len(bodies) == 1:
+        (body,) = bodies
+        return b"".join((header, topic, LENGTH.pack(len(body)), body))
     return b"".join([header, topic, array("I", map(len, bodies)), *bodies])
 
 
 def parse(record: bytes) -> Publication:
     """The header; raises RemoteProtocolError when it is none."""
     try:
-        _, flags, size, count, first, sender, to = HEADER.unpack_from(record)
+        _, flags, size, count, first, sender, to = _unpack_header(record)
     except error:
         raise RemoteProtocolError(reason=f"a publication of {len(record)} bytes") from None
-    start = HEADER.size + size
+    start = _HEADER + size
     if not count or not 0 < first < _NUMBERS - count or start + 4 * count > len(record):
         raise RemoteProtocolError(reason=f"a publication of {count} messages, number {first}")
     try:
-        topic = str(record[HEADER.size : start], "utf-8")
+        topic = record[_HEADER:start].decode()
     except UnicodeDecodeError as reason:
         raise RemoteProtocolError(reason=f"a topic that is no text: {reason}") from None
-    return Publication(record, flags, topic, count, first, sender, to, start)
+    last = first + count - 1
+    return _new(Publication, (record, flags, topic, count, first, last, sender, to, start))
 
 
 def mark_resent(record: bytes) -> bytes:

@@ -1,0 +1,166 @@
+"""Responders: who gives the replies to requests."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from open_channel.bus.core import codec
+from open_channel.bus.core.interests import Interest
+from open_channel.bus.core.records import Flag
+from open_channel.bus.core.subjects import check_pattern
+from open_channel.bus.message import Batch, Message, Request
+from open_channel.errors import PayloadInvalid, ResponderDied
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from open_channel.bus.client import BusClient
+    from open_channel.bus.core.records import Publication
+
+__all__ = ["Handler", "Service"]
+
+_log = logging.getLogger("open_channel")
+
+Handler = Callable[[Message], Awaitable[Any] | Any]
+"""Gets a request, returns (or awaits and returns) the reply."""
+
+_ENCODED = int(Flag.ENCODED)
+
+
+class Service:
+    """Serves requests while its ``async with`` block runs; made by ``channel.serve()``."""
+
+    def __init__(
+        self,
+        client: Callable[[], BusClient],
+        topic: str,
+        handler: Handler,
+        *,
+        concurrency: int,
+        wanted: Any,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is a number of requests from 1 on, not {concurrency}")
+        if not callable(handler):
+            raise TypeError(f"a handler is a function, not a {type(handler).__name__}")
+        self.topic = check_pattern(topic)
+        """What it serves."""
+        self._client_of = client
+        self._handler = handler
+        self._concurrency = concurrency
+        self._wanted = wanted
+        self._client: BusClient | None = None
+        self._interest: Interest | None = None
+        self._live = False
+        self._running: dict[tuple[bytes, int], asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> Service:
+        """Serve; returns when requests can be made, by anybody."""
+        if self._interest is not None:
+            raise RuntimeError("a service is entered once; make another")
+        client = self._client = self._client_of()
+        self._interest = client.subscribe(
+            lambda number: Interest(
+                number, self.topic, self, serves=True, prefetch=self._concurrency
+            )
+        )
+        try:
+            await client.wait_until(lambda: self._live)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take no more requests, and finish those in hand; at once when the block failed."""
+        self._end()
+        running = list(self._running.values())
+        if kind is not None:
+            for task in running:
+                task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    def _end(self) -> None:
+        client, interest = self._client, self._interest
+        if client is not None and interest is not None and client.error is None:
+            client.core.unsubscribe(interest, list(self._running))
+            client.schedule()
+
+    # --- what the core tells ---------------------------------------------------------------
+
+    def live(self) -> None:
+        """See ``Sink``."""
+        self._live = True
+        assert self._client is not None
+        self._client.has_room()
+
+    def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
+        """See ``Sink``: a responder gets requests only."""
+
+    def missing(self, count: int) -> None:
+        """See ``Sink``: a responder gets requests only."""
+
+    def lost(self, publisher: bytes, seq: int) -> None:
+        """See ``Sink``: the reply will come from another as well; the first one counts."""
+
+    def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
+        """See ``Sink``."""
+        assert self._client is not None
+        request = Request(Batch(publication, (message,), self._wanted), message, redelivered)
+        key = publication.sender, seq
+        try:
+            reply = self._handler(request)
+        except Exception as error:  # whatever a user's handler raises
+            self._failed(request, key, error)
+            return
+        if not inspect.isawaitable(reply):
+            self._reply(request, key, reply)
+            return
+        task = self._client.loop.create_task(self._await(request, key, reply))
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+
+    async def _await(self, request: Message, key: tuple[bytes, int], reply: Awaitable[Any]) -> None:
+        try:
+            result = await reply
+        except asyncio.CancelledError:
+            self._answer(key, True, _failure(ResponderDied(topic=request.topic, responder="")), 0)
+            raise
+        except Exception as error:  # whatever a user's handler raises
+            self._failed(request, key, error)
+        else:
+            self._reply(request, key, result)
+
+    def _reply(self, request: Message, key: tuple[bytes, int], reply: object) -> None:
+        try:
+            body, encoded = codec.encode(reply, request.topic)
+        except PayloadInvalid as error:
+            self._failed(request, key, error)
+        else:
+            self._answer(key, False, body, _ENCODED if encoded else 0)
+
+    def _failed(self, request: Message, key: tuple[bytes, int], error: Exception) -> None:
+        name = self._client.name if self._client is not None else ""
+        _log.info("%s: a handler of %s failed", name, request.topic, exc_info=error)
+        self._answer(key, True, _failure(error), 0)
+
+    def _answer(self, key: tuple[bytes, int], failed: bool, body: bytes, flags: int) -> None:
+        client = self._client
+        if client is not None and client.error is None:
+            client.core.reply(*key, failed, body, flags)
+            client.schedule()
+
+
+def _failure(error: Exception) -> bytes:
+    return codec.encode((type(error).__qualname__, str(error)))[0]
