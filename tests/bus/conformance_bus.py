@@ -124,7 +124,9 @@ class Publishing:
                     break
         assert numbers == list(range(1000))
 
-    @pytest.mark.parametrize("size", [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, MIB, 64 * MIB])
+    @pytest.mark.parametrize(
+        "size", [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 128 * KIB, 129 * KIB, MIB, 64 * MIB]
+    )
     async def test_messages_of_any_size(self, join: Join, size: int):
         shop, other = await join(), await join(hosts=False)
         body = os.urandom(min(size, MIB)) * max(size // MIB, 1)

@@ -232,7 +232,7 @@ class Requests:
     async def test_large_requests_and_replies(self, join: Join):
         shop, other = await join(), await join(hosts=False)
         async with other.serve("echo", lambda request: request.body):
-            for size in (0, 64 * 1024, 8 * 1024 * 1024):
+            for size in (0, 64 * 1024, 128 * 1024, 129 * 1024, 8 * 1024 * 1024):
                 body = os.urandom(size)
                 assert await shop.request("echo", body, timeout=DEADLINE) == body
 

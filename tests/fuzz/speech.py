@@ -251,7 +251,7 @@ class Speaker:
 
     def _job(self) -> bytes:
         inner = self.publication(r.PUBLISH, 0, self.topic(), r.NOBODY, [b"job"], numbered=False)
-        return r.encode_job(1, 1, redelivered=False, turn=1, record=inner)
+        return bytes(r.encode_job(1, 1, redelivered=False, turn=1, record=inner))
 
     def _ack(self) -> bytes:
         return r.encode_ack([(1, 5)])
@@ -321,9 +321,8 @@ class BrokerSpeaker(Speaker):
         topic = "price" if flags else "jobs"
         inner = self._from(r.PUBLISH, flags, topic, r.NOBODY, [b"job"])
         number = 1 + int(chance.random() * 6) if not chance.one_in(8) else chance.number(32)
-        return r.encode_job(
-            number, self.seq(), redelivered=chance.one_in(3), turn=chance.number(16), record=inner
-        )
+        again, turn = chance.one_in(3), chance.number(16)
+        return bytes(r.encode_job(number, self.seq(), again, turn, inner))
 
     def _acks(self) -> bytes:
         chance = self.chance

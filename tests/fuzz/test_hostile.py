@@ -24,7 +24,8 @@ def snapshot(*subscriptions: r.Subscribe) -> bytes:
 
 
 def publication(topic: str, first: int = 1, size: int = 3) -> bytes:
-    return r.encode_publication(r.PUBLISH, 0, topic.encode(), first, ME, r.NOBODY, [bytes(size)])
+    to = r.NOBODY
+    return bytes(r.encode_publication(r.PUBLISH, 0, topic.encode(), first, ME, to, [bytes(size)]))
 
 
 @pytest.fixture

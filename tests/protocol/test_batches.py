@@ -13,9 +13,11 @@ from open_channel.protocol.batches import (
     BATCH_LIMIT,
     LENGTH,
     OVERHEAD,
+    Large,
     drop_first,
     pack,
     unpack,
+    unwrap_one,
 )
 
 
@@ -115,3 +117,23 @@ def test_garbage_is_refused_and_breaks_nothing(payload, count):
     except RemoteProtocolError:
         return
     assert pack(messages) == payload
+
+
+# --- large messages -------------------------------------------------------------------------------
+
+
+def test_a_large_message_is_as_long_as_its_pieces_and_begins_with_the_first():
+    large = Large(b"head", memoryview(b"body"), b"tail")
+    assert large.pieces == (b"head", b"body", b"tail")
+    assert len(large) == large.size == 12
+    assert large.head == b"head"
+    assert large[0] == ord("h")
+    assert bytes(large) == b"headbodytail"
+
+
+def test_a_message_is_unwrapped_without_a_copy():
+    payload = memoryview(pack([b"message"]))
+    message = unwrap_one(payload)
+    assert isinstance(message, memoryview)
+    assert message.obj is payload.obj
+    assert bytes(message) == b"message"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.batches import LARGE
 from open_channel.protocol.frames import (
     HANDSHAKE_LIMIT,
     HEADER,
@@ -133,6 +134,37 @@ def test_a_large_frame_leaves_no_large_buffer_behind():
     decoder = Decoder(10 * KIB * KIB)
     assert list(feed(decoder, to_bytes(message(5000 * KIB)))) == [message(5000 * KIB)]
     assert len(decoder.get_buffer()) <= 256 * KIB
+
+
+def test_behind_a_large_message_there_is_room_for_one_like_it_once():
+    decoder = Decoder(10 * KIB * KIB)
+    one = to_bytes(message(KIB * KIB))
+    list(feed(decoder, one))
+    assert len(decoder.get_buffer()) == len(one)
+    assert list(feed(decoder, to_bytes(message(10)))) == [message(10)]
+    assert len(decoder.get_buffer()) <= 256 * KIB
+
+
+def test_the_payload_of_a_large_message_is_never_overwritten():
+    """Nor does anything behind it get lost, however it was cut."""
+    sizes = [200 * 1024, 10, 140 * 1024, 140 * 1024, 600 * 1024, 600 * 1024, 1, LARGE + 1]
+    stream = b"".join(
+        encode(Kind.MESSAGES, 1, 0, bytes([number]) * size) for number, size in enumerate(sizes)
+    )
+    for step in (1 << 20, 100_000, 65_537):
+        decoder = Decoder(1 << 20)
+        kept: list[memoryview | bytes] = []
+        position = 0
+        while position < len(stream):
+            room = decoder.get_buffer()
+            count = min(len(room), step, len(stream) - position)
+            room[:count] = stream[position : position + count]
+            position += count
+            for frame in decoder.received(count):
+                large = len(frame.payload) > LARGE
+                kept.append(frame.payload if large else bytes(frame.payload))
+        assert [len(payload) for payload in kept] == sizes
+        assert all(payload == bytes([number]) * len(payload) for number, payload in enumerate(kept))
 
 
 def test_a_payload_is_a_view_that_holds_until_the_next_get_buffer():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import OVERHEAD
+from open_channel.protocol.batches import LARGE, OVERHEAD, Large
 from open_channel.protocol.frames import REDELIVERED, Frame, Kind
 from open_channel.protocol.inbox import Inbox
 from open_channel.protocol.limits import Limits
@@ -236,3 +236,26 @@ def test_marks_are_forgotten_with_the_hosting(inbox):
         inbox.messages.popleft()
         assert not inbox.redelivered
         inbox.receive(messages_frame(b"new"))
+
+
+# --- large messages -------------------------------------------------------------------------------
+
+
+def test_a_large_message_is_bytes_unless_its_user_takes_it_as_it_was_read():
+    frame = messages_frame(bytes(LARGE))
+    for takes in (False, True):
+        inbox = Inbox(Limits(), large=takes)
+        inbox.receive(frame)
+        (message,) = inbox.messages
+        assert isinstance(message, Large if takes else bytes)
+        assert bytes(message) == bytes(LARGE)
+        if isinstance(message, Large):
+            assert isinstance(message.head, memoryview)
+            assert message.head.obj is frame.payload.obj
+
+
+def test_messages_that_are_not_large_alone_are_bytes():
+    inbox = Inbox(Limits(), large=True)
+    inbox.receive(messages_frame(bytes(LARGE - OVERHEAD)))
+    inbox.receive(messages_frame(bytes(LARGE // 2), bytes(LARGE // 2)))
+    assert [type(message) for message in inbox.messages] == [bytes, bytes, bytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
-from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD, unpack
+from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD, Large, unpack
 from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
@@ -171,6 +171,23 @@ def test_small_messages_written_on_credit_leave_in_order_and_count():
     assert box.empty
     box.write(bytes(1500))
     assert box.over
+
+
+def test_a_large_message_leaves_alone_and_in_its_pieces():
+    box = outbox()
+    head, body = b"head", bytes(200 * KIB)
+    box.write(b"before")
+    box.write(Large(head, body))
+    box.write(b"behind")
+    before, large, behind = box.take(ALL)
+    assert (before.count, large.count, behind.count) == (1, 1, 1)
+    assert large.payload[1] is head
+    assert large.payload[2] is body
+    assert messages_of(large) == [head + body]
+    assert large.size == OVERHEAD + 4 + len(body)
+    box.agree(window=1 << 20, max_message=4 + len(body))
+    with pytest.raises(MessageTooLarge):
+        box.agree(window=1 << 20, max_message=3 + len(body))
 
 
 def test_what_was_written_last_on_credit_leaves_with_its_batch_and_counts():

@@ -149,7 +149,7 @@ class Side:
         """Get the next message; at the host, the one before is done and this one is not."""
         inbox = self.session.inbox
         inbox.in_hand = int(self.hosts)
-        message = inbox.messages.popleft()
+        message = bytes(inbox.messages.popleft())
         self.taken.append(Taken(message, inbox.redelivered))
         return message
 

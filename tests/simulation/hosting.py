@@ -275,7 +275,7 @@ class Hosting:
         messages, outbox, world = guest.session.inbox.messages, guest.session.outbox, self.world
         received, member = self.broker.received, guest.member
         while messages:
-            record = messages.popleft()
+            record = bytes(messages.popleft())
             if world.traced:
                 world.heard(self, member, record)
             received(member, outbox, record, world.now)

@@ -279,7 +279,7 @@ class Process:
         if arrived:
             messages, world, receive = inbox.messages, self.world, self.core.receive
             while messages:
-                record = messages.popleft()
+                record = bytes(messages.popleft())
                 if world.traced:
                     world.told(self, record)
                 receive(record)

@@ -25,7 +25,7 @@ PING = Frame(int(Kind.PING), 0, 0, 0, memoryview(b""))
 _unpack = HEADER.unpack
 
 
-def frames(parts: list[bytes]) -> list[Frame]:
+def frames(parts: list[bytes | memoryview]) -> list[Frame]:
     """What ``Session.transmit()`` gives, by frames: a header, then the pieces of its payload."""
     found: list[Frame] = []
     rest = iter(parts)

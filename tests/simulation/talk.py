@@ -106,7 +106,7 @@ class Client:
         """Read one message; at the end, close."""
         inbox = self.session.inbox
         if inbox.messages:
-            reply = inbox.messages.popleft()
+            reply = bytes(inbox.messages.popleft())
             hosting, number = int.from_bytes(reply[:_WIDTH]), int.from_bytes(reply[_WIDTH:])
             last = self.numbers.get(hosting, 0)
             if number != last + 1:

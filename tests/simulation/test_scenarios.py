@@ -863,4 +863,4 @@ def test_records_are_described():
     from tests.simulation.trace import describe
 
     body = r.encode_publication(r.PUBLISH, 0, b"a.x", 3, bytes(16), r.NOBODY, [b"", b""])
-    assert describe(body, lambda member: "m0") == "m0#3..4 a.x "
+    assert describe(bytes(body), lambda member: "m0") == "m0#3..4 a.x "

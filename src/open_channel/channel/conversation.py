@@ -7,13 +7,14 @@ may be called from any thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.protocol.outbox import SMALL
 from open_channel.protocol.states import SendState
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from open_channel.channel.interfaces import ConversationOwner
@@ -56,7 +57,7 @@ class Conversation:
         self._io = io
         self._owner = owner
         self._inbox = io.session.inbox
-        self._messages = self._inbox.messages
+        self._messages = cast("deque[bytes]", self._inbox.messages)  # none is large: see Session
         self._outbox = io.session.outbox
         # On the host's side a message is done when the listener comes back, not when it is taken.
         self._unfinished = int(hosts)

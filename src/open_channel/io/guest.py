@@ -37,7 +37,7 @@ class Guest:
         self.member = hello.member
         self.peer = peer
         self.counter = 0
-        session = Session(host.limits, hosts=host.service.holds_acks)
+        session = Session(host.limits, hosts=host.service.holds_acks, large=host.service.relays)
         session.outbox.agree(hello.window, hello.max_message)
         self.io = SessionIO(session, host.loop, self, host.fence)
         self.on_over: Callable[[], None] | None = None

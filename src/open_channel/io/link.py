@@ -74,7 +74,7 @@ class Link:
         self._watch: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self.session = Session(member.limits, hosts=False, carries=carries)
+        self.session = Session(member.limits, hosts=False, carries=carries, large=not carries)
         self.io = SessionIO(self.session, self._loop, self)
         self.io.beaten = self._beaten
         self.ended = False

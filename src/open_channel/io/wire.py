@@ -125,7 +125,7 @@ class Wire(asyncio.BufferedProtocol):
         except OSError:  # the end: nothing more, reset, or closed by the loop already
             return
 
-    def write(self, parts: Sequence[bytes]) -> None:
+    def write(self, parts: Sequence[bytes | memoryview]) -> None:
         """Write frames; nothing happens on a connection that is closing."""
         transport = self._transport
         # A transport whose peer has gone closes itself, and complains of every write after that.
@@ -133,7 +133,7 @@ class Wire(asyncio.BufferedProtocol):
             return
         self.writes += 1
         if len(parts) == 2 and len(parts[1]) <= _SMALL:  # the most frequent case by far
-            transport.write(parts[0] + parts[1])
+            transport.write(b"".join(parts))
         elif len(parts) == 1:
             transport.write(parts[0])
         elif sum(map(len, parts)) <= _HIGH_WATER:
@@ -141,9 +141,11 @@ class Wire(asyncio.BufferedProtocol):
         else:
             self._write_large(transport, parts)
 
-    def _write_large(self, transport: asyncio.Transport, parts: Sequence[bytes]) -> None:
+    def _write_large(
+        self, transport: asyncio.Transport, parts: Sequence[bytes | memoryview]
+    ) -> None:
         """A large part is not copied, and the small ones before it leave together."""
-        small: list[bytes] = []
+        small: list[bytes | memoryview] = []
         for part in parts:
             if len(part) <= _SMALL:
                 small.append(part)

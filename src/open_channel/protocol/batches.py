@@ -11,14 +11,25 @@ from __future__ import annotations
 from array import array
 from itertools import accumulate, pairwise
 from struct import Struct, iter_unpack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from open_channel.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BATCH_LIMIT", "LENGTH", "OVERHEAD", "drop_first", "pack", "unpack", "unpack_one"]
+__all__ = [
+    "BATCH_LIMIT",
+    "LARGE",
+    "LENGTH",
+    "OVERHEAD",
+    "Large",
+    "Message",
+    "drop_first",
+    "pack",
+    "unpack",
+    "unwrap_one",
+]
 
 BATCH_LIMIT = 256 * 1024
 """The most a payload of several messages takes, in bytes."""
@@ -31,9 +42,46 @@ LENGTH = Struct("=I")
 
 _unpack_length = LENGTH.unpack_from
 
+LARGE = 128 * 1024
+"""Bytes of one message above which a copy costs more than a second piece to write."""
+
 _FEW = tuple(Struct(f"={count}I") for count in range(5))
 _MISFIT = "a batch whose table does not fit its messages"
 _SMALL = 4096  # up to this mean size, copying the payload once makes slicing it cheaper
+
+
+class Large:
+    """A message of more than ``LARGE`` bytes, in pieces of which none is copied.
+
+    Who writes one may put something of his own before a body; in what is received, all is one
+    piece: a view of the buffer that it was read into, which is nobody else's.
+    """
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self, *pieces: bytes | memoryview) -> None:
+        self.pieces = pieces
+        self.size = sum(map(len, pieces))
+        """In bytes."""
+
+    @property
+    def head(self) -> bytes | memoryview:
+        """The first piece."""
+        return self.pieces[0]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        """A byte of the first piece."""
+        return self.pieces[0][index]
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+Message: TypeAlias = bytes | Large
+"""A message of a session; those of a user's socket are always bytes."""
 
 
 def pack(messages: Sequence[bytes]) -> bytes:
@@ -49,7 +97,7 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
     Raises RemoteProtocolError when the table does not fit the payload.
     """
     if count == 1:
-        return [unpack_one(payload)]
+        return [bytes(unwrap_one(payload))]
     size = len(payload)
     table = OVERHEAD * count
     if not 0 < count <= size // OVERHEAD or size > BATCH_LIMIT:
@@ -69,12 +117,12 @@ def unpack(payload: memoryview | bytes, count: int) -> list[bytes]:
     return [bytes(source[start:stop]) for start, stop in pairwise(accumulate(lengths, initial=0))]
 
 
-def unpack_one(payload: memoryview | bytes) -> bytes:
-    """The message of a payload that holds one; raises RemoteProtocolError as ``unpack()`` does."""
+def unwrap_one(payload: memoryview | bytes) -> memoryview | bytes:
+    """The message of a payload that holds one, without a copy; raises as ``unpack()`` does."""
     size = len(payload) - OVERHEAD
     if size < 0 or _unpack_length(payload)[0] != size:
         raise RemoteProtocolError(reason="a message whose length does not fit its frame")
-    return bytes(payload[OVERHEAD:])
+    return payload[OVERHEAD:]
 
 
 def _unpack_few(payload: memoryview | bytes, lengths: tuple[int, ...], start: int) -> list[bytes]:

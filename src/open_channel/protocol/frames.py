@@ -27,6 +27,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.batches import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +51,10 @@ HEADER = struct.Struct("=IBBxxIQ")
 HANDSHAKE_LIMIT = 64 * 1024  # bytes of payload before a connection is welcomed
 REDELIVERED = 0x01  # flag of MESSAGES: an earlier host may have handled these
 
+_NOTHING = memoryview(b"")
 _FIRST_BUFFER = 8 * 1024  # an idle connection holds no more than this
 _LAST_BUFFER = 256 * 1024  # a busy one reads this much with one system call
+_ONE_READ = 2 * 1024 * 1024  # ... and up to this much of a message like the large one before it
 
 
 class Kind(IntEnum):
@@ -100,33 +103,39 @@ class Decoder:
 
     It owns the receive buffer: ``get_buffer()`` lends the room to read into, ``received(n)`` says
     that ``n`` bytes came and returns the frames that are complete. Their payloads are views into
-    the buffer and must be used before the next ``get_buffer()``. A frame larger than the buffer
-    gets one of its own, once its length has been found to be within ``limit``.
+    the buffer and must be used before the next ``get_buffer()``, but for those of a single large
+    message: they may be kept, and nothing else is ever read to where they are. A frame larger than
+    the buffer gets one of its own, once its length has been found to be within ``limit``.
     """
 
-    __slots__ = ("_end", "_size", "_start", "_view", "limit")
+    __slots__ = ("_end", "_given", "_size", "_start", "_view", "limit")
 
     def __init__(self, limit: int = HANDSHAKE_LIMIT) -> None:
         self.limit = limit
         """The largest payload accepted, in bytes; checked before anything is allocated."""
         self._size = _FIRST_BUFFER  # of the buffer that serves frames of ordinary size
         self._start = self._end = 0
+        self._given = 0  # the size of a frame in the buffer whose payload somebody may keep
         self._renew(self._size)
 
     def get_buffer(self) -> memoryview:
         """The room for the next read; never empty."""
         start, end = self._start, self._end
         if start == end:
-            if len(self._view) != self._size:
-                self._renew(self._size)
-            self._start = self._end = 0
+            # Behind a large message there may be another of its size: it is read to the front of
+            # a buffer that it just fills.
+            size = self._given if self._size < self._given <= _ONE_READ else self._size
+            if len(self._view) != size:
+                self._renew(size)
+            self._given = self._start = self._end = 0
             return self._view
         need = _HEADER
         if end - start >= need:
             need += _unpack_header(self._view, start)[0]
-        if start + max(need, self._size // 2) > len(self._view):
+        if self._given or start + max(need, self._size // 2) > len(self._view):
             rest = self._view[start:end]
-            if max(need, self._size) > len(self._view):
+            if self._given or max(need, self._size) > len(self._view):
+                self._given = 0
                 self._renew(max(need, self._size))
             self._view[: len(rest)] = rest
             self._start, self._end = 0, len(rest)
@@ -157,11 +166,15 @@ class Decoder:
             stop = body + length
             if stop > end:
                 break
+            if length > LARGE and number == 1:
+                self._given = stop - position
             position = stop
             frames.append(_new_frame(Frame, (kind, flags, number, ack, view[body:stop])))
             if position == end or kind in HANDSHAKE:
                 break
         self._start = position
+        if self._given and position == end:
+            self._view = _NOTHING  # an idle connection does not hold what nobody else may need
         return frames
 
     def _check(self, length: int, kind: int, ack: int) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import OVERHEAD, unpack, unpack_one
+from open_channel.protocol.batches import LARGE, OVERHEAD, Large, Message, unpack, unwrap_one
 from open_channel.protocol.frames import REDELIVERED, Frame, Kind
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Inbox:
     """What was received and is not consumed yet; ``messages`` is for the user's side to take."""
 
     __slots__ = (
+        "_large",
         "_marked",
         "_unacked",
         "_unacked_size",
@@ -40,8 +41,9 @@ class Inbox:
         "received",
     )
 
-    def __init__(self, limits: Limits) -> None:
-        self.messages: deque[bytes] = deque()
+    def __init__(self, limits: Limits, *, large: bool = False) -> None:
+        self._large = large
+        self.messages: deque[Message] = deque()
         self.received = 0
         """How much has arrived of the present hosting; the end counts as one."""
         self.ended = False
@@ -79,7 +81,10 @@ class Inbox:
                     reason=f"{before + size} bytes in flight of {self._window} allowed"
                 )
         if number == 1:
-            self.messages.append(unpack_one(payload))
+            if size > LARGE and self._large:
+                self.messages.append(Large(unwrap_one(payload)))
+            else:
+                self.messages.append(bytes(unwrap_one(payload)))
         else:
             self.messages += unpack(payload, number)
         received = self.received = self.received + number

@@ -11,16 +11,17 @@ each new hosting; in here they only grow, and ``_base`` is where the present hos
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
-from open_channel.protocol.batches import LENGTH, OVERHEAD, drop_first, pack, unpack
+from open_channel.protocol.batches import LARGE, LENGTH, OVERHEAD, Large, drop_first, pack, unpack
 from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.states import SENDING, SendEvent, SendState, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from open_channel.protocol.batches import Message
     from open_channel.protocol.limits import Limits
 
 __all__ = ["SMALL", "Batch", "Outbox"]
@@ -29,7 +30,6 @@ _MESSAGES, _END = int(Kind.MESSAGES), int(Kind.END)  # plain ints are faster tha
 SMALL = 128
 """What counts as a small message, in bytes."""
 _SEAL = 64 * 1024  # a batch of this size gains nothing more from growing
-_COPIED = 128 * 1024  # bytes of one message up to which a copy is cheaper than a second piece
 _WRITING, _ENDING = SendState.WRITING, SendState.ENDING  # looked up faster than in their class
 
 
@@ -38,7 +38,9 @@ class Batch:
 
     __slots__ = ("count", "flags", "floor", "kind", "last", "payload", "size")
 
-    def __init__(self, payload: list[bytes], count: int, size: int, last: int, floor: int) -> None:
+    def __init__(
+        self, payload: list[bytes | memoryview], count: int, size: int, last: int, floor: int
+    ) -> None:
         self.kind = _MESSAGES if payload else _END
         self.flags = 0
         self.payload = payload
@@ -97,7 +99,7 @@ class Outbox:
         """Counts the batches sealed: a measure of how much has been written."""
         self.state = _WRITING
         self._floor = floor
-        self.pending: list[bytes] = []
+        self.pending: list[Message] = []
         """What was written since the last batch was sealed."""
         self.credit = 0
         """How many messages of up to ``SMALL`` bytes may be appended to ``pending`` as they are,
@@ -115,7 +117,7 @@ class Outbox:
         self._acked = 0  # ... of the last one acknowledged
         self._base = 0
 
-    def write(self, message: bytes) -> None:
+    def write(self, message: Message) -> None:
         """Queue one message.
 
         Raises MessageTooLarge or OutboxFull, with nothing queued. Whether writing is still
@@ -171,10 +173,13 @@ class Outbox:
         self.pending = []
         size = self._pending_size
         self._accounted = self._pending_size = 0
-        if count == 1 and size > _COPIED:  # a large one, which is always alone, is not copied
-            payload = [LENGTH.pack(size - OVERHEAD), messages[0]]
+        payload: list[bytes | memoryview]
+        if size <= LARGE or count > 1:  # a larger one is always alone: see write()
+            payload = [pack(cast("list[bytes]", messages))]
         else:
-            payload = [pack(messages)]
+            first = messages[0]
+            pieces = first.pieces if isinstance(first, Large) else (first,)
+            payload = [LENGTH.pack(len(first)), *pieces]
         self.batches += 1
         last = self._sealed = self._sealed + count
         return Batch(payload, count, size, last, self._pending_floor)

@@ -36,6 +36,9 @@ class Session:
 
     ``carries`` says that what one hosting did not acknowledge is sent again to the next, by
     itself. Where its user does better than that, another hosting begins with nothing.
+
+    ``large`` says that its user takes large messages as they were read, without a copy: see
+    ``batches.Large``.
     """
 
     __slots__ = (
@@ -49,14 +52,16 @@ class Session:
         "state",
     )
 
-    def __init__(self, limits: Limits, *, hosts: bool, carries: bool = True) -> None:
+    def __init__(
+        self, limits: Limits, *, hosts: bool, carries: bool = True, large: bool = False
+    ) -> None:
         self._hosts = hosts
         self._repeats = False  # the last acknowledgement may have been lost with its connection
         self._carries = carries
         self.patience = 0
         """How many consumed messages may wait for something that their acknowledgement can travel
         with, or for a good part of the window to be used up."""
-        self.inbox = Inbox(limits)
+        self.inbox = Inbox(limits, large=large)
         self.outbox = Outbox(limits, self.inbox.consumed if hosts else int)
         self.state = SessionState.NEW
         self.hosting = 0
@@ -90,7 +95,7 @@ class Session:
             self.outbox.clear()
             self.inbox.ended = True
 
-    def transmit(self, limit: int) -> list[bytes]:
+    def transmit(self, limit: int) -> list[bytes | memoryview]:
         """What to write now, in pieces: messages, ``limit`` bytes or so, and what was consumed.
 
         Empty when there is nothing, or nothing that may leave before the other side consumes.
@@ -113,7 +118,7 @@ class Session:
         last = batches.pop()
         if not batches:
             return [last.header(ack), *last.payload]
-        out: list[bytes] = []
+        out: list[bytes | memoryview] = []
         for batch in batches:
             out.append(batch.header(before))
             out += batch.payload

@@ -34,11 +34,12 @@ def acked(*ranges: tuple[int, int]) -> bytes:
 
 
 def job(number: int, seq: int, *, turn: int = 1, sender: int = 2, again: bool = False) -> bytes:
-    return r.encode_job(number, seq, again, turn, publication(sender, seq))
+    return bytes(r.encode_job(number, seq, again, turn, publication(sender, seq)))
 
 
 def direct(flags: int, first: int, body: bytes, topic: bytes = b"") -> bytes:
-    return r.encode_publication(r.DIRECT, flags, topic, first, OTHER, info(1).id, [body])
+    who = info(1).id
+    return bytes(r.encode_publication(r.DIRECT, flags, topic, first, OTHER, who, [body]))
 
 
 def live(member: Member, pattern: str = "t", **options: object) -> Sub:
@@ -390,7 +391,7 @@ def test_a_request_is_in_hand_until_its_reply_is_there(member: Member):
 
 def everyone(seq: int) -> bytes:
     flags = int(Flag.REQUEST | Flag.EVERYONE)
-    return r.encode_publication(r.PUBLISH, flags, TOPIC, seq, OTHER, r.NOBODY, [b"?"])
+    return bytes(r.encode_publication(r.PUBLISH, flags, TOPIC, seq, OTHER, r.NOBODY, [b"?"]))
 
 
 def test_a_request_to_all_is_answered_or_refused(member: Member):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from open_channel.bus.core import records as r
 from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.batches import LARGE, Large, Message
 
 ME, OTHER = b"m" * 16, b"o" * 16
 INFO = r.MemberInfo(ME, 42, {"role": "web"})
@@ -35,6 +36,7 @@ def test_a_publication_there_and_back(first, bodies, topic, flags):
 
 def test_every_beginning_of_a_publication_is_none():
     record = r.encode_publication(r.PUBLISH, 0, b"news", 1, ME, r.NOBODY, [b"one", b"two"])
+    assert isinstance(record, bytes)
     for size in range(r.HEADER.size + 4 + 8):
         with pytest.raises(RemoteProtocolError, match="a publication of"):
             r.parse(record[:size])
@@ -145,3 +147,43 @@ def test_a_members_id_has_one_size_and_its_labels_a_bound():
     with pytest.raises(ValueError, match="over the limit"):
         r.MemberInfo(ME, 1, {"text": "x" * 10_000})
     assert r.MemberInfo(ME, 1, {}).labels == {}
+
+
+# --- large ones: see ``batches.Large`` ------------------------------------------------------------
+
+
+def received(record: Message) -> Large:
+    """As it comes out of a session: one view of all of it."""
+    return Large(memoryview(bytes(record)))
+
+
+def test_a_large_body_is_not_copied_into_its_publication():
+    body = bytes(LARGE + 1)
+    record = r.encode_publication(r.PUBLISH, 0, b"news", 7, ME, r.NOBODY, [body])
+    assert isinstance(record, Large)
+    assert record.pieces[1] is body
+    again = r.mark_resent(record)
+    assert isinstance(again, Large)
+    assert again.pieces[1] is body
+    for flags, one in ((0, record), (r.RESENT, again)):
+        found = r.parse(received(one))
+        assert (found.flags, found.topic, found.first, found.last) == (flags, "news", 7, 7)
+        assert found.messages() == [body]
+
+
+def test_a_large_job_there_and_back():
+    body = bytes(LARGE + 1)
+    publication = received(r.encode_publication(r.PUBLISH, 0, b"t", 7, ME, r.NOBODY, [body]))
+    record = r.encode_job(3, 7, True, 2, publication)
+    assert isinstance(record, Large)
+    assert record.pieces[1] is publication.head
+    job = r.decode_job(received(record))
+    assert (job.subscription, job.seq, job.redelivered, job.turn) == (3, 7, True, 2)
+    assert job.publication.messages() == [body]
+
+
+def test_what_is_large_and_no_publication():
+    roster = r.Roster([r.MemberInfo(ME, 1, {"text": "x" * 8000})] * 20)
+    assert r.decode_control(received(r.encode_control(roster))) == roster
+    ranges = [(number, number) for number in range(1, 10_000, 2)]
+    assert r.decode_ack(received(r.encode_ack(ranges))) == ranges

@@ -26,7 +26,7 @@ def publication(
     to: bytes = r.NOBODY,
     bodies: tuple[bytes, ...] = (b"body",),
 ) -> bytes:
-    return r.encode_publication(kind, flags, topic, first, sender, to, list(bodies))
+    return bytes(r.encode_publication(kind, flags, topic, first, sender, to, list(bodies)))
 
 
 def vet(record: bytes) -> r.Publication:

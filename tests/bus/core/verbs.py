@@ -31,7 +31,7 @@ def publication(sender: int, first: int, count: int = 1, topic: str = "t") -> by
     """What a member publishes."""
     bodies = [f"{seq}".encode() for seq in range(first, first + count)]
     who = info(sender).id
-    return r.encode_publication(r.PUBLISH, 0, topic.encode(), first, who, r.NOBODY, bodies)
+    return bytes(r.encode_publication(r.PUBLISH, 0, topic.encode(), first, who, r.NOBODY, bodies))
 
 
 def written(outbox: Outbox) -> list[bytes]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from open_channel.bus.core.records import MemberInfo, Publication
     from open_channel.bus.core.seat import Receipt
+    from open_channel.protocol.batches import Message
     from open_channel.protocol.outbox import Outbox
 
 __all__ = ["Bounds", "Broker"]
@@ -116,7 +117,7 @@ class Broker:
 
     # --- members come and go ---------------------------------------------------------------
 
-    def received(self, member: bytes, outbox: Outbox, record: bytes, now: float) -> None:
+    def received(self, member: bytes, outbox: Outbox, record: Message, now: float) -> None:
         """A member says something; raises RemoteProtocolError when it makes no sense."""
         self.now = now
         kind = record[0] if record else 0
@@ -268,7 +269,7 @@ class Broker:
 
     # --- publications ----------------------------------------------------------------------
 
-    def _publish(self, seat: Seat, kind: int, record: bytes) -> None:
+    def _publish(self, seat: Seat, kind: int, record: Message) -> None:
         publication = self._vetting.publication(kind, record, seat.member)
         if publication.first <= seat.routed:
             return

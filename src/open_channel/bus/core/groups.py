@@ -14,6 +14,7 @@ from open_channel.bus.core import records as r
 if TYPE_CHECKING:
     from open_channel.bus.core.interests import Key
     from open_channel.bus.core.seat import Entry, Seat, Subscription
+    from open_channel.protocol.batches import Message
 
 __all__ = ["Group", "Job"]
 
@@ -35,7 +36,7 @@ class Job:
         "turn",
     )
 
-    def __init__(self, key: Key, group: Group, entry: Entry, record: bytes) -> None:
+    def __init__(self, key: Key, group: Group, entry: Entry, record: Message) -> None:
         self.key = key
         self.group = group
         self.entry = entry

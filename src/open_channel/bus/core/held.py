@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from open_channel.bus.core.interests import Key
+    from open_channel.protocol.batches import Message
 
 __all__ = ["Held"]
 
@@ -17,7 +18,7 @@ class Held:
 
     __slots__ = ("first", "jobs", "last", "on_acked", "over", "record", "sent", "share", "size")
 
-    def __init__(self, first: int, last: int, record: bytes, share: int) -> None:
+    def __init__(self, first: int, last: int, record: Message, share: int) -> None:
         self.first = first
         self.last = last
         self.record = record

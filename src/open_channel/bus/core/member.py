@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from open_channel.bus.core.interests import Awaiting, MemberUser, Sink
+    from open_channel.protocol.batches import Message
     from open_channel.protocol.outbox import Outbox
 
 __all__ = ["MemberCore"]
@@ -112,8 +113,7 @@ class MemberCore:
         self.seal()
         message = r.encode_reply(seq, failed, body)
         held = self._hold(r.DIRECT, flags | _REPLY, b"", to, [message])
-        key = (to, seq, "")
-        if key in self._jobs:
+        if (key := (to, seq, "")) in self._jobs:
             held.jobs.append(key)
 
     def _hold(self, kind: int, flags: int, topic: bytes, to: bytes, bodies: list[bytes]) -> Held:
@@ -291,7 +291,7 @@ class MemberCore:
 
     # --- what the broker says --------------------------------------------------------------
 
-    def receive(self, record: bytes) -> None:
+    def receive(self, record: Message) -> None:
         """Take in one record; raises RemoteProtocolError when it makes no sense."""
         kind = record[0] if record else 0
         if kind == r.PUBLISH:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import msgspec
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import LENGTH, unpack, unpack_one
+from open_channel.protocol.batches import LARGE, LENGTH, Large, Message, unpack, unwrap_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,10 @@ RESENT = int(Flag.RESENT)
 class Publication(NamedTuple):
     """A publication's header, and where its messages begin."""
 
-    record: bytes
+    record: Message
+    """All of it, to be handed on."""
+    data: bytes | memoryview
+    """... to be looked into."""
     flags: int
     topic: str
     total: int
@@ -134,9 +137,8 @@ class Publication(NamedTuple):
 
     def messages(self) -> list[bytes]:
         """Its messages, each as bytes of its own; raises RemoteProtocolError."""
-        if self.total == 1:
-            return [unpack_one(memoryview(self.record)[self.start :])]
-        return unpack(memoryview(self.record)[self.start :], self.total)
+        messages = memoryview(self.data)[self.start :]
+        return [bytes(unwrap_one(messages))] if self.total == 1 else unpack(messages, self.total)
 
 
 # Half the time of the class's own constructor.
@@ -148,35 +150,42 @@ _new = cast(
 
 def encode_publication(
     kind: int, flags: int, topic: bytes, first: int, sender: bytes, to: bytes, bodies: list[bytes]
-) -> bytes:
+) -> Message:
     """A publication as one record."""
     header = HEADER.pack(kind, flags, len(topic), len(bodies), first, sender, to)
     if len(bodies) == 1:
         (body,) = bodies
-        return b"".join((header, topic, LENGTH.pack(len(body)), body))
+        pieces = header, topic, LENGTH.pack(len(body))
+        if len(body) > LARGE:
+            return Large(b"".join(pieces), body)
+        return b"".join((*pieces, body))
     return b"".join([header, topic, array("I", map(len, bodies)), *bodies])
 
 
-def parse(record: bytes) -> Publication:
-    """The header; raises RemoteProtocolError when it is none."""
+def parse(record: Message) -> Publication:
+    """The header of what was received; raises RemoteProtocolError when it is none."""
+    data = record if isinstance(record, bytes) else record.head
     try:
-        _, flags, size, count, first, sender, to = _unpack_header(record)
+        _, flags, size, count, first, sender, to = _unpack_header(data)
     except error:
-        raise RemoteProtocolError(reason=f"a publication of {len(record)} bytes") from None
+        raise RemoteProtocolError(reason=f"a publication of {len(data)} bytes") from None
     start = _HEADER + size
-    if not count or not 0 < first < _NUMBERS - count or start + 4 * count > len(record):
+    if not count or not 0 < first < _NUMBERS - count or start + 4 * count > len(data):
         raise RemoteProtocolError(reason=f"a publication of {count} messages, number {first}")
     try:
-        topic = record[_HEADER:start].decode()
+        topic = str(data[_HEADER:start], "utf-8")
     except UnicodeDecodeError as reason:
         raise RemoteProtocolError(reason=f"a topic that is no text: {reason}") from None
     last = first + count - 1
-    return _new(Publication, (record, flags, topic, count, first, last, sender, to, start))
+    return _new(Publication, (record, data, flags, topic, count, first, last, sender, to, start))
 
 
-def mark_resent(record: bytes) -> bytes:
+def mark_resent(record: Message) -> Message:
     """The same publication, marked as sent to an earlier host."""
-    return record[:1] + bytes((record[1] | RESENT,)) + record[2:]
+    if isinstance(record, bytes):
+        return record[:1] + bytes((record[1] | RESENT,)) + record[2:]
+    head, *rest = record.pieces
+    return Large(b"".join((head[:1], bytes((head[1] | RESENT,)), head[2:])), *rest)
 
 
 class Delivery(NamedTuple):
@@ -191,17 +200,23 @@ class Delivery(NamedTuple):
     """Of the one message."""
 
 
-def encode_job(subscription: int, seq: int, redelivered: bool, turn: int, record: bytes) -> bytes:
+def encode_job(
+    subscription: int, seq: int, redelivered: bool, turn: int, record: Message
+) -> Message:
     """``record`` is a publication of the one message."""
-    return _JOB.pack(JOB, redelivered, turn, subscription, seq) + record
+    header = _JOB.pack(JOB, redelivered, turn, subscription, seq)
+    return header + record if isinstance(record, bytes) else Large(header, *record.pieces)
 
 
-def decode_job(record: bytes) -> Delivery:
+def decode_job(record: Message) -> Delivery:
     """Raises RemoteProtocolError when it is none."""
-    if len(record) < _JOB.size:
-        raise RemoteProtocolError(reason=f"a job of {len(record)} bytes")
-    _, redelivered, turn, subscription, seq = _JOB.unpack_from(record)
-    return Delivery(subscription, seq, bool(redelivered), turn, parse(record[_JOB.size :]))
+    data = record if isinstance(record, bytes) else record.head
+    if len(data) < JOB_SIZE:
+        raise RemoteProtocolError(reason=f"a job of {len(data)} bytes")
+    _, redelivered, turn, subscription, seq = _JOB.unpack_from(data)
+    data = data[JOB_SIZE:]
+    publication = parse(data if isinstance(data, bytes) else Large(data))
+    return Delivery(subscription, seq, bool(redelivered), turn, publication)
 
 
 def encode_ack(ranges: list[tuple[int, int]]) -> bytes:
@@ -214,8 +229,9 @@ def encode_ack(ranges: list[tuple[int, int]]) -> bytes:
     )
 
 
-def decode_ack(record: bytes) -> list[tuple[int, int]]:
+def decode_ack(record: Message) -> list[tuple[int, int]]:
     """Raises RemoteProtocolError when it is none."""
+    record = bytes(record)
     if len(record) == _ONE_ACK.size:
         _, first, last = _ONE_ACK.unpack(record)
         return [(first, last)]
@@ -449,10 +465,10 @@ def encode_control(record: Control) -> bytes:
     return _CONTROL + _encode(record)
 
 
-def decode_control(record: bytes) -> Control:
+def decode_control(record: Message) -> Control:
     """Raises RemoteProtocolError when it is none."""
     try:
-        control: Control = _decode(memoryview(record)[1:])
+        control: Control = _decode(memoryview(bytes(record))[1:])
     except _UNDECODABLE as reason:
         raise RemoteProtocolError(reason=f"a control record: {reason}") from None
     return control

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from open_channel.bus.core.groups import Job
     from open_channel.bus.core.interests import Key
     from open_channel.bus.core.records import MemberInfo, Subscribe
+    from open_channel.protocol.batches import Message
     from open_channel.protocol.outbox import Outbox
 
 __all__ = ["NOTHING", "Entry", "Receipt", "Seat", "Subscription"]
@@ -132,7 +133,7 @@ class Seat:
         """Whether it has told all that a new host must know."""
         self.released = False
         """Out of touch for too long: publishers are acknowledged without it."""
-        self.queue: deque[tuple[bytes, Receipt | None, str, int]] = deque()
+        self.queue: deque[tuple[Message, Receipt | None, str, int]] = deque()
         """(record, receipt, topic, messages); what has no topic is never dropped."""
         self.queued = 0
         self.untold = 0
@@ -162,7 +163,7 @@ class Seat:
 
     def send(
         self,
-        record: bytes,
+        record: Message,
         now: float,
         receipt: Receipt | None = None,
         topic: str = "",
@@ -178,7 +179,7 @@ class Seat:
         else:
             self._write(outbox, record, now, receipt)
 
-    def _write(self, outbox: Outbox, record: bytes, now: float, receipt: Receipt | None) -> None:
+    def _write(self, outbox: Outbox, record: Message, now: float, receipt: Receipt | None) -> None:
         if len(record) > outbox.max_message:
             # Whoever speaks at this moment is not to blame for it.
             self.unfit = len(record)
@@ -222,7 +223,7 @@ class Seat:
         """
         if self.queued <= limit:
             return 0
-        kept: deque[tuple[bytes, Receipt | None, str, int]] = deque()
+        kept: deque[tuple[Message, Receipt | None, str, int]] = deque()
         messages = 0
         while self.queue and self.queued > limit:
             item = self.queue.popleft()

@@ -17,6 +17,8 @@ from open_channel.protocol.batches import BATCH_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
+    from open_channel.protocol.batches import Message
+
 __all__ = ["Vetting", "vet_subscriptions"]
 
 _TOPICS = 65536  # how many topics are remembered as checked
@@ -34,7 +36,7 @@ class Vetting:
         self._largest = largest
         self._topics: set[str] = set()
 
-    def publication(self, kind: int, record: bytes, member: bytes) -> r.Publication:
+    def publication(self, kind: int, record: Message, member: bytes) -> r.Publication:
         """A publication that can be taken apart, by whoever gets it.
 
         Raises RemoteProtocolError when it is none, or not this member's own.
@@ -72,16 +74,16 @@ class Vetting:
 
 def _vet_table(publication: r.Publication) -> None:
     """Whether the lengths of the messages fit what follows them."""
-    record, start, total = publication.record, publication.start, publication.total
+    data, start, total = publication.data, publication.start, publication.total
     end = start + 4 * total
-    table = record[start:end]
+    table = bytes(data[start:end])
     first = table[:4]
     # All of one length, as they mostly are: a tenth of the time of adding them up.
     if total == 1 or table == first * total:
         size = total * int.from_bytes(first, byteorder)
     else:
         size = sum(memoryview(table).cast("I"))
-    if size != len(record) - end or (total > 1 and len(record) - start > BATCH_LIMIT):
+    if size != len(data) - end or (total > 1 and len(data) - start > BATCH_LIMIT):
         raise RemoteProtocolError(reason="a publication whose table does not fit its messages")
 
 
@@ -92,7 +94,7 @@ def _vet_reply(kind: int, publication: r.Publication) -> None:
         raise RemoteProtocolError(reason=f"{total} replies, kind {kind}, flags {flags:#x}")
     if flags & _REPLY:
         start = publication.start + 4
-        r.decode_reply(publication.record[start : start + r.REPLY_SIZE])
+        r.decode_reply(bytes(publication.data[start : start + r.REPLY_SIZE]))
     else:
         r.decode_done(publication.messages()[0])
 
