@@ -409,7 +409,9 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         """The next message; see ``get()``."""
-        return await self.following(None)
+        # As mostly: what follows is two calls more, a third of the time of a message.
+        message = next(self._messages, None)
+        return message if message is not None else await self.following(None)
 
     async def following(self, hand: Hand | None) -> Message:
         """The next message; see ``take()``. Raises StopAsyncIteration at the end."""

@@ -345,7 +345,7 @@ class Outbox:
 
 def _trim(batch: Batch, done: int) -> None:
     """Take the first ``done`` messages away."""
-    payload = drop_first(b"".join(batch.payload), batch.count, done)
-    batch.payload = [payload]
-    batch.size = len(payload)
+    rest = drop_first(b"".join(batch.payload), batch.count, done)
+    batch.payload[:] = (rest,)
+    batch.size = len(rest)
     batch.count -= done
