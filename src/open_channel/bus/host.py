@@ -237,9 +237,11 @@ class BrokerService:
     def flush(self) -> None:
         """Write what has to be said now."""
         seats = self.broker.flush()
+        if not seats and not self.broker.newcomers:
+            return  # else they wait for what is not due yet
         # Read, check, then write: what is said here rests on what was read before this check, so
         # on nothing that a successor could have changed.
-        if not seats or not self.host.fence_now():
+        if not self.host.fence_now():
             return
         for seat in seats:
             self._write(seat)

@@ -230,6 +230,20 @@ def test_what_is_addressed_to_one_who_is_absent_waits(bench: Bench, members: lis
     assert not seat(bench, three).queue
 
 
+def test_a_newcomer_is_told_who_is_here_after_the_others(bench: Bench, members: list[Member]):
+    four, five = Member(4), Member(5)
+    for newcomer in (four, five):
+        bench.open(newcomer)
+        bench.pump()
+    assert bench.broker.newcomers
+    assert bench.broker.deadline == bench.broker.news_due
+    assert [five.id in member.came for member in (*members, five)] == [False] * 4
+    bench.wait(0.05)
+    bench.pump()
+    assert [five.id in member.came for member in (*members, five)] == [True] * 4
+    assert not bench.broker.newcomers
+
+
 def test_rosters_tell_who_lives_where_files_cannot():
     one, two = Member(1), Member(2)
     one.core.roster = {number: info(int.from_bytes(number)) for number in (two.id, info(9).id)}

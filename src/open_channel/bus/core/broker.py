@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.bus.core import figures
 from open_channel.bus.core import records as r
+from open_channel.bus.core.news import News
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
@@ -33,13 +34,6 @@ __all__ = ["Bounds", "Broker"]
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
 _UNTOLD = 16 * 1024 * 1024  # bytes of control records that wait for one who goes on talking
 _REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
-
-
-_NEWS = 0.05
-"""Seconds between two times that members are told who has come. Of 200 that start at once each
-would else wake up 200 times: they took 2.1 s to join, and more than the 5 they have on a busy
-machine."""
-_NEVER = float("inf")
 
 
 class Bounds(NamedTuple):
@@ -99,15 +93,22 @@ class Broker:
         self._vetting = Vetting(bounds.record)
         self._routing = Routing(self)
         self._log: list[_Logged] = []
-        self.news_due = _NEVER
-        """When members are to be told who has come meanwhile."""
-        self._news: list[MemberInfo] = []
-        self._news_told = -_NEVER
+        self._news = News(self.seats, self.dirty)
         self.absent: set[Seat] = set()
         """Who is alive and has not come back within the grace."""
         self.expected.update(self._seat(info) for info in expected)
         if not self.expected:
             self._settle()
+
+    @property
+    def news_due(self) -> float:
+        """When members are to be told who has come meanwhile."""
+        return self._news.due
+
+    @property
+    def newcomers(self) -> bool:
+        """Whether somebody has come, and not been told yet who is here."""
+        return bool(self._news.newcomers)
 
     @property
     def settled(self) -> bool:
@@ -140,8 +141,7 @@ class Broker:
         seat = self.seats.get(member)
         if seat is None:
             seat = self._seat(snapshot.info)
-            self._news.append(snapshot.info)
-            self.news_due = min(self.news_due, self._news_told + _NEWS)
+            self._news.add(seat)
         elif seat.outbox is not None:
             raise RemoteProtocolError(reason="a member with two sessions")
         seat.info = snapshot.info
@@ -165,7 +165,8 @@ class Broker:
         self._routing.take_reports(seat)
         for queued, receipt, topic, count in waiting:
             seat.send(queued, self.now, receipt, topic, count)
-        self.control(seat, r.Roster([other.info for other in self.seats.values()]))
+        if seat not in self._news.newcomers:
+            self.control(seat, self._news.roster())
         for record in snapshot.subscriptions:
             if not record.confirmed:
                 self.control(seat, r.Confirmed(record.id))
@@ -179,17 +180,6 @@ class Broker:
         for info in roster:
             if info.id not in self.seats and info.id not in self._dead:
                 self.expected.add(self._seat(info))
-
-    def _tell_news(self) -> None:
-        """Tell everybody who has come; the newcomers have it from their roster."""
-        news, self._news = self._news, []
-        self._news_told, self.news_due = self.now, _NEVER
-        for info in news:
-            record = r.encode_control(r.Joined(info))
-            for seat in self.seats.values():
-                if seat.member != info.id:
-                    seat.send(record, self.now)
-        self.dirty.update(dict.fromkeys(self.seats.values()))
 
     def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
         """What earlier hosts acknowledged to this publisher without somebody."""
@@ -222,8 +212,8 @@ class Broker:
         seat = self.seats.get(member)
         if seat is None:
             return
-        if self._news and seat.info in self._news:
-            self._tell_news()
+        if seat in self._news.newcomers:
+            self._news.tell(now)
         del self.seats[member]
         for subscription in list(seat.subscriptions.values()):
             self._routing.remove(subscription)
@@ -272,8 +262,8 @@ class Broker:
         publication = self._vetting.publication(kind, record, seat.member)
         if publication.first <= seat.routed:
             return
-        if self._news and seat.info in self._news:
-            self._tell_news()  # nobody hears of it before he hears that it has come
+        if seat in self._news.newcomers:
+            self._news.tell(self.now)  # nobody hears of it before he hears that it has come
         seat.routed = publication.last
         self.routed += publication.total
         self.bytes += len(record)
@@ -423,8 +413,8 @@ class Broker:
     def deadline(self) -> float | None:
         """When ``tick()`` is due; None while nobody owes anything."""
         due = self._deadline if self.expected else None
-        if self._news:
-            due = self.news_due if due is None else min(due, self.news_due)
+        if self.newcomers:
+            due = self._news.due if due is None else min(due, self._news.due)
         for seat in self.seats.values():
             if seat.owed and not seat.released:
                 when = seat.owed[0][1] + self.bounds.lag
@@ -443,8 +433,8 @@ class Broker:
 
     def flush(self) -> list[Seat]:
         """Queue the acknowledgements; returns whose session has something to write."""
-        if self.now >= self.news_due:
-            self._tell_news()
+        if self.now >= self._news.due:
+            self._news.tell(self.now)
         out: list[Seat] = []
         for seat in self.dirty:
             if seat.without_changed:
