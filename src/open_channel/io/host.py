@@ -21,7 +21,7 @@ from open_channel.io import fork
 from open_channel.io.credentials import Credentials, credentials
 from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.guest import Guest
-from open_channel.io.lockfile import LockFile, file_status
+from open_channel.io.lockfile import LockFile, file_status, read_file
 from open_channel.io.member import Member
 from open_channel.io.presence import pid_of, remove_dead
 from open_channel.io.pulse import Pulse
@@ -95,6 +95,8 @@ class Host:
     ) -> Host | None:
         """Begin to host: bind, publish, serve; None when it cannot be, with the lock released."""
         hosting = int.from_bytes(os.urandom(8), "big") >> 1 or 1
+        # At the path, since the lock of one who deposes another is on a file of its own still.
+        previous = decode_host(read_file(lock.path)[0])
         record = HostRecord(
             name=member.files.name,
             service=service,
@@ -105,6 +107,7 @@ class Host:
             member=member.id.hex(),
             since=time.time(),
             heartbeat=float(member.limits.heartbeat),
+            lineage=previous.lineage if previous is not None else hosting,
         )
         host = cls(member.files, lock, record, member.limits, provider)
         try:

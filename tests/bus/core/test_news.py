@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from open_channel.bus.core import records as r
@@ -15,12 +17,14 @@ BOUNDS = Bounds(grace=6.0, lag=1.0, queue=1 << 20, feed=1 << 20)
 class Member:
     """One that has opened its session."""
 
-    def __init__(self, broker: Broker, number: int, now: float) -> None:
+    def __init__(
+        self, broker: Broker, number: int, now: float, roster: Sequence[r.MemberInfo] = ()
+    ) -> None:
         self.id = number.to_bytes(16, "big")
         self.outbox = Outbox(Limits(), lambda: 0)
         self.broker = broker
         info = r.MemberInfo(self.id, number, {})
-        for record in (r.Snapshot(info, [], [], [], {}, []), r.Resent()):
+        for record in (r.Snapshot(info, [], [], [], {}, [*roster], 1), r.Resent()):
             broker.received(self.id, self.outbox, r.encode_control(record), now)
 
     def publish(self, now: float) -> None:
@@ -125,3 +129,38 @@ def test_one_that_has_left_meanwhile_is_said_to_have_come_and_left(broker: Broke
     broker.flush()
     kinds = [type(r.decode_control(record)) for record in first.outbox.pending]
     assert kinds == [r.Joined, r.Left]
+
+
+def test_the_next_is_told_at_once_where_nobody_was_woken():
+    """Who is expected is told when it comes back."""
+    expected = r.MemberInfo((9).to_bytes(16, "big"), 9, {})
+    broker = Broker([expected], BOUNDS, 100.0)
+    for number in (1, 2):
+        member = Member(broker, number, 100.0001)
+        broker.flush()
+        assert len(member.rosters()) == 1
+
+
+def test_all_who_are_here_are_told_what_their_roster_is_worth():
+    """0 while the file of somebody who was named may be missing."""
+    broker = Broker([], BOUNDS, 100.0, lineage=2)
+    first = Member(broker, 1, 100.0)
+    broker.flush()
+    second = Member(broker, 2, 100.0)
+    broker.flush()
+    for member in (first, second):
+        assert lineages(member) == [2]
+    missing = r.MemberInfo((9).to_bytes(16, "big"), 9, {})
+    third = Member(broker, 3, 100.0001, [missing])
+    broker.flush()
+    assert [lineages(member) for member in (first, second, third)] == [[0], [0], []]
+    broker.left(missing.id, 100.0002)
+    broker.flush()
+    assert [lineages(member) for member in (first, second, third)] == [[2], [2], []]
+    broker.tick(101.0)
+    broker.flush()
+    assert [lineages(member) for member in (first, second, third)] == [[], [], [2]]
+
+
+def lineages(member: Member) -> list[int]:
+    return [record.lineage for record in member.controls() if isinstance(record, r.Roster)]

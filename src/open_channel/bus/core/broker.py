@@ -70,7 +70,7 @@ class Broker:
         bounds: Bounds,
         now: float,
         *,
-        merges: bool = False,
+        lineage: int = 0,
         dead: Collection[bytes] = (),
     ) -> None:
         self.seats: dict[bytes, Seat] = {}
@@ -85,15 +85,15 @@ class Broker:
         self.dropped = 0
         """Counts the messages dropped for members that were out of touch."""
         self.bytes = 0
-        self._merges = merges
-        """Whether members' rosters tell who is alive: where the directory was deleted meanwhile,
-        the files of those who have not come back yet cannot."""
+        self._lineage = lineage
+        """Of the lock file. A roster of another tells who is alive: the directory was deleted
+        meanwhile, so the files of those who have not come back yet cannot."""
         self._dead = set(dead)
         self._deadline = now + bounds.grace
         self._vetting = Vetting(bounds.record)
         self._routing = Routing(self)
         self._log: list[_Logged] = []
-        self._news = News(self.seats, self.dirty)
+        self._news = News(self.seats, self.dirty, lineage)
         self.absent: set[Seat] = set()
         """Who is alive and has not come back within the grace."""
         self.expected.update(self._seat(info) for info in expected)
@@ -146,7 +146,7 @@ class Broker:
             raise RemoteProtocolError(reason="a member with two sessions")
         seat.info = snapshot.info
         seat.known_done = set(snapshot.done)
-        if self._merges and self.now < self._deadline:
+        if snapshot.lineage != self._lineage and self.now < self._deadline:
             self._expect(snapshot.roster)
         waiting, seat.queue = seat.queue, deque()
         seat.queued = seat.untold = 0
@@ -177,9 +177,11 @@ class Broker:
         return seat
 
     def _expect(self, roster: list[MemberInfo]) -> None:
-        for info in roster:
-            if info.id not in self.seats and info.id not in self._dead:
-                self.expected.add(self._seat(info))
+        known = self.seats.keys() | self._dead
+        if more := {info.id: info for info in roster if info.id not in known}:
+            self.expected.update(map(self._seat, more.values()))
+            # The next host must ask everybody too, even those who were back here.
+            self._news.now_whole(False, self.now)
 
     def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
         """What earlier hosts acknowledged to this publisher without somebody."""
@@ -207,7 +209,7 @@ class Broker:
     def left(self, member: bytes, now: float) -> None:
         """A member is dead, or has left in order."""
         self.now = now
-        if self._merges:
+        if now < self._deadline:
             self._dead.add(member)
         seat = self.seats.get(member)
         if seat is None:
@@ -252,6 +254,7 @@ class Broker:
         for logged in log:
             logged.entry.received()
         self.absent = {seat for seat in self.seats.values() if seat.outbox is None}
+        self._news.now_whole(True, self.now)
         for seat in self.seats.values():
             if seat.back:
                 seat.known_done.clear()
