@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from open_channel.io.presence import list_members
 from tests.bus.ledger import QUICK, BusMember, World, all_complaints, longest_pause, silences
 from tests.processes import Processes, processes, wait_for
 
@@ -37,6 +38,12 @@ def taken_over(members: list[BusMember], before: BusMember) -> None:
     """Wait until all of them are connected to another host."""
     for member in members:
         member.moves_on(before)
+
+
+def sees_all(member: BusMember, others: list[BusMember]) -> None:
+    """Wait until it knows of just these."""
+    pids = {other.pid for other in others}
+    wait_for(lambda: {*member.ask()["members"]} == pids, f"{member} sees all")
 
 
 def report(what: str, sent: list[int], subscribers: list[BusMember], ends: list[float]) -> float:
@@ -164,6 +171,37 @@ def test_the_directory_is_deleted_under_a_live_host(world: World):
     world.settle()
     sent = [publisher.finish() for publisher in publishers]
     assert sum(sent) > 0
+    assert not all_complaints(subscribers, publishers, "news")
+
+
+def test_the_directory_is_deleted_and_the_next_host_dies_too(world: World):
+    """What those out of touch had published before is not received again, nor lost to them."""
+    limits = QUICK | {"lag": 30.0, "grace": 20.0}
+    world.open("host 0", "host 1", limits=limits)
+    subscribers = world.open("s1", "s2", limits=limits, hosts=False)
+    publishers = world.open("p1", "p2", limits=limits, hosts=False)
+    for subscriber in subscribers:
+        subscriber.do("subscribe", pattern="news")
+        subscriber.expect("subscribed")
+    late = subscribers[1]
+    late.stop()
+    publishers[0].do("publish", topic="news")
+    subscribers[0].does(20, "got")  # and no publisher is told so while the late one lacks it
+    publishers[0].stop()
+    shutil.rmtree(world.directory)
+    awake = {member.pid for member in world.living if not member.stopped}
+    wait_for(lambda: {m.pid for m in list_members(world.files)} == awake, "those awake are back")
+    host = world.host()
+    host.kill()
+    for member in (subscribers[0], publishers[1]):
+        member.moves_on(host)
+        sees_all(member, world.living)  # also the stopped ones, of whom no file tells
+    publishers[1].do("publish", topic="news")
+    subscribers[0].does(20, "got")
+    for member in (late, publishers[0]):
+        member.cont()
+    sent = [publisher.finish() for publisher in publishers]
+    assert min(sent) > 0
     assert not all_complaints(subscribers, publishers, "news")
 
 

@@ -107,7 +107,7 @@ class Bench:
 
     def _host(self, expected: list[bytes], *, merges: bool) -> None:
         infos = [MemberInfo(member, 7, {}) for member in expected]
-        self.broker = Broker(infos, _BOUNDS, self.now, merges=merges)
+        self.broker = Broker(infos, _BOUNDS, self.now, lineage=int(merges))
         self.boxes.clear()
         self.taken.clear()
         self.hosting += 1

@@ -136,7 +136,7 @@ class Stage:
         self._guests = mock.patch.multiple("open_channel.io.guest", chance=lambda: 0.5)
         self._guests.start()
         record = HostRecord("shop", "broker", _HOSTING, 2, "s", 7, _PEOPLE[0].hex(), 0.0)
-        self.service = bus_host.BrokerService(self.place.host, 2)
+        self.service = bus_host.BrokerService(self.place.host)
         lock = cast("Any", _Lock())
         self.host = Host(self.place.files, lock, record, _LIMITS, self.service)
         self.service.begin(self.host)

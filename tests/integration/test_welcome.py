@@ -33,6 +33,7 @@ def silent_host(directory: Path, name: str = "chat", said: str = "") -> Iterator
         "member": "0" * 32,
         "since": time.time(),
         "heartbeat": 0.2,
+        "lineage": 7,
     }
     known: dict[str, Any] = {field: fields[field] for field in HostRecord._fields}
     with (

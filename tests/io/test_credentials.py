@@ -104,6 +104,7 @@ async def test_a_foreign_host_is_not_talked_to(channel_dir: Path, processes: Pro
         "member": "0" * 32,
         "since": 1.0,
         "heartbeat": 1.0,
+        "lineage": 7,
     }
     content = encode_record(HostRecord(**{f: known[f] for f in HostRecord._fields}))
     Path(found.lock("l")).write_bytes(content)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +15,12 @@ from typing import Any
 
 import pytest
 
-from open_channel.io import fork, lockfile
+from open_channel import open_channel
+from open_channel.io import credentials, fork, lockfile
 from open_channel.io.lockfile import LockFile, is_locked
 from open_channel.io.pulse import Pulse
+from open_channel.io.wire import Wire
+from open_channel.protocol.frames import Frame
 
 
 def in_child(function: Any) -> object:
@@ -153,3 +158,76 @@ def test_a_reused_number_is_not_closed_later(tmp_path: Path) -> None:
 
     assert in_child(child)
     lock.release()
+
+
+# --- sockets --------------------------------------------------------------------------------------
+
+
+def sockets() -> set[str]:
+    """Which sockets this process has descriptors of."""
+    found: set[str] = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(entry))
+    return {link for link in found if link.startswith("socket:")}
+
+
+class Deaf:
+    """It is told nothing here."""
+
+    def frames_received(self, frames: list[Frame]) -> None: ...
+
+    def writable(self) -> None: ...
+
+    def wire_lost(self, reason: str) -> None: ...
+
+
+def test_a_wire_is_closed_in_the_child_from_its_making_on() -> None:
+    """And nobody keeps one that was never started."""
+    ours, theirs = socket.socketpair()
+    link = os.readlink(f"/proc/self/fd/{ours.fileno()}")
+    wire = Wire(ours, Deaf(), "chat: connection")
+    assert link in sockets()
+    assert in_child(lambda: link not in sockets())
+    ours.close()
+    kept = weakref.ref(wire)
+    del wire
+    assert kept() is None
+    assert in_child(lambda: True)
+    theirs.close()
+
+
+@pytest.mark.parametrize("side", ["dialer", "host"])
+def test_a_fork_beside_one_who_connects_inherits_nothing(
+    channel_dir: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Or its peer would never see the end of the connection."""
+    inside, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    links: list[str] = []
+    known = credentials.credentials
+
+    def slowly(sock: socket.socket) -> credentials.Credentials:
+        if not links:
+            links.append(os.readlink(f"/proc/self/fd/{sock.fileno()}"))
+            inside.set()
+            go_on.wait(20)
+        return known(sock)
+
+    monkeypatch.setattr(f"open_channel.io.{side}.credentials", slowly)
+
+    async def member() -> None:
+        async with open_channel("chat"):
+            await asyncio.to_thread(done.wait, 20)
+
+    running = threading.Thread(target=lambda: asyncio.run(member()))
+    running.start()
+    assert inside.wait(20)
+    # The fork has to wait for the other thread; one that does not wait is early, and seen to be.
+    timer = threading.Timer(0.2, go_on.set)
+    timer.start()
+    try:
+        assert in_child(lambda: not sockets() & set(links))
+    finally:
+        done.set()
+        running.join()
+        timer.join()

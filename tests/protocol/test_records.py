@@ -19,7 +19,7 @@ from open_channel.protocol.records import (
     is_member_id,
 )
 
-HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9, 0.5)
+HOST = HostRecord("chat ü", "listener", 2**64 - 1, 3, "a1b2.s.17", 4711, "00ff" * 8, 1.7e9, 0.5, 9)
 LABELS = {"role": "mailer ü", "": ""}
 MEMBER = MemberRecord("chat ü", "00ff" * 8, 4711, 1.7e9, True, True, LABELS)
 BOTH: list[tuple[Any, Any]] = [(HOST, decode_host), (MEMBER, decode_member)]
@@ -60,6 +60,7 @@ heartbeats = st.floats(0, 3600, exclude_min=True)
         names,
         times,
         heartbeats,
+        st.integers(0, 2**64 - 1),
     )
 )
 def test_any_host_record_that_names_a_file_comes_back(record):
@@ -153,6 +154,11 @@ def test_a_hosting_or_epoch_below_one_is_no_record(field, value):
 @pytest.mark.parametrize(("field", "value"), [("hosting", 2**64), ("epoch", 2**64 - 1)])
 def test_a_hosting_or_an_epochs_successor_that_fits_no_frame_is_no_record(field, value):
     assert decode_host(line(HOST, **{field: value})) is None
+
+
+@pytest.mark.parametrize("value", [-1, 2**64])
+def test_a_lineage_that_fits_no_frame_is_no_record(value):
+    assert decode_host(line(HOST, lineage=value)) is None
 
 
 def test_a_time_that_is_no_number_does_no_harm():

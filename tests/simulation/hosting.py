@@ -59,7 +59,7 @@ class Hosting:
             [member.info for member in world.processes if member.present and member.listed],
             Bounds(grace=grace, lag=limits.lag, queue=limits.queue, feed=world.settings.feed),
             world.now,
-            merges=epoch == 1,
+            lineage=world.lineage,
             dead=[m.id for m in world.processes if not m.present and m.listed],
         )
 

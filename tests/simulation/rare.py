@@ -172,6 +172,31 @@ def the_directory_is_deleted() -> None:
     assert scene.numbers(sub, 1) == [1]
 
 
+def the_directory_is_deleted_and_the_next_host_dies() -> None:
+    """Only who was back there is sure to have a file; what was received of others stays known."""
+    scene = _hosted()
+    sub, late = scene.subscribe(3), scene.subscribe(4)
+    scene.run()
+    scene.hold(4)
+    scene.publish(1)
+    scene.run()
+    assert scene.numbers(sub, 1) == [1]
+    assert scene[1].unacked == [1]  # since 4 has not received it
+    scene.hold(1)
+    scene.do("wipe")
+    scene.do("beat", 0)
+    scene.elect(2)
+    scene.run()
+    scene.die(2)
+    scene.run()
+    scene.publish(3)
+    scene.run()
+    assert scene[3].unacked == [1]
+    scene.rest()
+    assert scene.numbers(sub, 1) == [1]
+    assert [scene.numbers(late, publisher) for publisher in (1, 3)] == [[1], [1]]
+
+
 # --- work in hand at a host that does not wait any more -------------------------------------------
 
 
@@ -352,6 +377,7 @@ RARE: tuple[tuple[Callable[..., None], tuple[int, ...]], ...] = (
     (opening_lagging_and_dead, ()),
     (an_old_hello_is_refused, ()),
     (the_directory_is_deleted, ()),
+    (the_directory_is_deleted_and_the_next_host_dies, ()),
     *((reported_while_it_waits, (kind,)) for kind in (2, 3)),
     *((reported_while_it_is_on_its_way, (kind,)) for kind in (2, 3)),
     *((reported_while_another_has_it, (kind,)) for kind in (2, 3)),

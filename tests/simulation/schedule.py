@@ -263,15 +263,20 @@ def _pass_time(world: World) -> bool:
     return True
 
 
-def run(seed: int, length: int = 250) -> Result:
-    """One random schedule."""
-    world = World(settings_of(seed))
+def run(seed: int, length: int = 250, *, wipes: int = 0) -> Result:
+    """One random schedule; the directory is deleted so many times, and no grace ends then."""
+    settings = settings_of(seed)
+    world = World(settings._replace(grace=1000.0) if wipes else settings)
+    wiped = Random(f"{seed} wipes").sample(range(1, length), wipes)
     steps: list[Step] = []
     failure = ""
     try:
         for step in _Chance(seed, world, 2 * length).steps():
             steps.append(step)
             world.take(step)
+            if len(steps) in wiped:
+                steps.append(("wipe",))
+                world.take(steps[-1])
             if len(steps) >= length:
                 break
         come_to_rest(world)

@@ -24,6 +24,7 @@ import pytest
 
 from open_channel.bus.core import records as r
 from tests.simulation.play import Scene
+from tests.simulation.process import Process
 from tests.simulation.world import Settings
 
 STOPPED = 3.3  # seconds after which a stopped host is deposed
@@ -127,6 +128,39 @@ def test_subscribe_then_crash(scene: Scene):
     assert scene[1].unacked == [1]
     scene.rest()
     assert scene.numbers(sub, 1) == [1]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["the host", "the other"])
+def test_one_that_was_here_for_a_moment_is_seen_to_leave(first: int):
+    """The host is killed as soon as it is a member, whoever of the two was the first."""
+    scene = Scene(2)
+    for index in (0, 1):
+        scene[index].listed = False  # the channel is new: nobody has been here before
+    scene.do("advance", 0)
+    assert scene[0].hosts
+    scene.hold(1 - first)
+    scene.run()
+    scene.hold(1)
+    scene.held.discard(0)
+    for step in (("advance", 0), ("hear", 0, 0, 100), ("read", 0, 100), ("hear", 0, 0, 100)):
+        scene.world.take(step)
+    while not scene[0].core.roster:
+        scene.do("read", 0, 100)
+    if first == 0:
+        scene.let_go([1])
+    assert scene[1].core.roster
+    seen: list[bytes] = []
+    left = scene.world.checks.left
+
+    def note(process: Process, member: bytes) -> None:
+        seen.append(member)
+        left(process, member)
+
+    scene.world.checks.left = note  # type: ignore[method-assign]
+    scene.die(0)
+    scene.let_go()
+    scene.rest()
+    assert seen == [scene[0].id]
 
 
 # --- the fence ------------------------------------------------------------------------------------

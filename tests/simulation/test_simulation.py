@@ -18,6 +18,7 @@ from tests.simulation.world import Settings
 FILE = Path(__file__).with_name("found.jsonl")
 SEEDS = 600
 TALKS = 1200
+WIPED = 150
 PARTS = 6
 FOUND = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 """Schedules that found something once, as they were taken then."""
@@ -43,6 +44,17 @@ def test_everything_holds_under_random_schedules(part):
 def test_everything_holds_for_schedules_that_found_something(found):
     steps = [tuple(number(word) for word in step.split()) for step in found["steps"]]
     assert replay(Settings(**found["settings"]), steps)[1] == ""
+
+
+@pytest.mark.parametrize("wipes", [1, 2, 3])
+def test_nobody_is_forgotten_where_the_directory_is_deleted(wipes):
+    """What was received is not received again, and nobody alive is said to have left.
+
+    A newcomer's publication may be acknowledged before those who know more members are back.
+    """
+    for seed in range(1, WIPED):
+        failure = run(seed, wipes=wipes).failure
+        assert not failure or "is acknowledged" in failure or "NOBODY" in failure, (seed, failure)
 
 
 def number(word):

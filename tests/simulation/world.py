@@ -78,6 +78,8 @@ class World:
         self.any_loose = False
         """Whether anybody may be loose."""
         self.epoch = 0
+        self.lineage = 0
+        """The first hosting of this lock file."""
         self.steps = 0
         self.checks = Checks(self)
         self._topics = {topic: topic.encode() for topic in TOPICS}
@@ -120,6 +122,8 @@ class World:
         for hosting in self.hostings:
             if hosting.hosting:
                 self.checks.replaced(hosting)
+        if not self.epoch:
+            self.lineage = len(self.hostings) + 1
         self.epoch += 1
         hosting = Hosting(self, process, len(self.hostings) + 1, self.epoch)
         self.hostings.append(hosting)

@@ -38,7 +38,6 @@ PATIENCE = 64
 FEED = 1024 * 1024
 """Bytes handed to a member's session at a time, or a quarter of the window if that is more."""
 
-_FIRST_EPOCH = 1
 _START = 10.0  # seconds in which the background thread must have begun to host
 _STOP = 1.0  # ... in which it should have stepped down: else it does so a little later
 
@@ -68,7 +67,7 @@ class BrokerHost:
         return asyncio.run_coroutine_threadsafe(start(), loop).result(_START)
 
     def _start(self, lock: LockFile, epoch: int) -> bool:
-        self.service = BrokerService(self._member, epoch)
+        self.service = BrokerService(self._member)
         self._host = Host.start(self._member, SERVICE, lock, epoch, self.service)
         return self._host is not None
 
@@ -105,9 +104,8 @@ class BrokerService:
     holds_acks = False
     relays = True
 
-    def __init__(self, member: Member, epoch: int) -> None:
+    def __init__(self, member: Member) -> None:
         self._member = member
-        self._epoch = epoch
         self._attendants: dict[bytes, _Attendant] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._due = 0.0
@@ -137,13 +135,8 @@ class BrokerService:
             feed=max(FEED, limits.window // 4),
             record=limits.max_message - JOB_SIZE,
         )
-        self.broker = Broker(
-            expected,
-            bounds,
-            self.loop.time(),
-            merges=self._epoch == _FIRST_EPOCH,
-            dead=dead,
-        )
+        lineage = host.record.lineage
+        self.broker = Broker(expected, bounds, self.loop.time(), lineage=lineage, dead=dead)
         self._arm()
 
     def opened(self, guest: Guest) -> None:
@@ -237,9 +230,11 @@ class BrokerService:
     def flush(self) -> None:
         """Write what has to be said now."""
         seats = self.broker.flush()
+        if not seats and not self.broker.newcomers:
+            return  # else they wait for what is not due yet
         # Read, check, then write: what is said here rests on what was read before this check, so
         # on nothing that a successor could have changed.
-        if not seats or not self.host.fence_now():
+        if not self.host.fence_now():
             return
         for seat in seats:
             self._write(seat)

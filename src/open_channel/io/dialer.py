@@ -19,6 +19,7 @@ from open_channel.errors import (
     RemoteProtocolError,
     VersionMismatch,
 )
+from open_channel.io import fork
 from open_channel.io.credentials import credentials
 from open_channel.io.wire import Wire
 from open_channel.protocol.control import (
@@ -73,13 +74,21 @@ class Dialer:
         Raises ForeignUser, VersionMismatch or Refused when trying again would not help. Can be
         cancelled; the connection is closed then by ``abort()``.
         """
-        path = self._member.files.path(self.record.socket)
+        with fork.guard:
+            wire = self._wire = self._connect()
+        if wire is None:
+            return None
+        await wire.start()
+        wire.write([encode_hello(self._hello())])
+        return await self._answer
+
+    def _connect(self) -> Wire | None:
         sock = socket.socket(socket.AF_UNIX)
         sock.setblocking(False)
         try:
             # Not the event loop's connect: on Linux a full backlog gives EAGAIN for a Unix socket,
             # which asyncio takes for a connection in progress, and then for a made one.
-            sock.connect(path)
+            sock.connect(self._member.files.path(self.record.socket))
             self.peer_uid = credentials(sock).uid
         except OSError as error:
             sock.close()
@@ -91,10 +100,7 @@ class Dialer:
                 name=self._member.files.name, reason="", ours=ours, theirs=self.peer_uid
             )
         label = f"{self._member.files.name}: connection to pid {self.record.pid}"
-        self._wire = Wire(sock, self, label)
-        await self._wire.start()
-        self._wire.write([encode_hello(self._hello())])
-        return await self._answer
+        return Wire(sock, self, label)
 
     def _hello(self) -> Hello:
         session, limits = self._io.session, self._member.limits

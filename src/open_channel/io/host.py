@@ -21,7 +21,7 @@ from open_channel.io import fork
 from open_channel.io.credentials import Credentials, credentials
 from open_channel.io.directory import ChannelFiles, remove_file
 from open_channel.io.guest import Guest
-from open_channel.io.lockfile import LockFile, file_status
+from open_channel.io.lockfile import LockFile, file_status, read_file
 from open_channel.io.member import Member
 from open_channel.io.presence import pid_of, remove_dead
 from open_channel.io.pulse import Pulse
@@ -95,6 +95,8 @@ class Host:
     ) -> Host | None:
         """Begin to host: bind, publish, serve; None when it cannot be, with the lock released."""
         hosting = int.from_bytes(os.urandom(8), "big") >> 1 or 1
+        # At the path, since the lock of one who deposes another is on a file of its own still.
+        previous = decode_host(read_file(lock.path)[0])
         record = HostRecord(
             name=member.files.name,
             service=service,
@@ -105,6 +107,7 @@ class Host:
             member=member.id.hex(),
             since=time.time(),
             heartbeat=float(member.limits.heartbeat),
+            lineage=previous.lineage if previous is not None else hosting,
         )
         host = cls(member.files, lock, record, member.limits, provider)
         try:
@@ -127,16 +130,17 @@ class Host:
 
         Raises OSError.
         """
-        sock = socket.socket(socket.AF_UNIX)
-        sock.setblocking(False)
-        try:
-            sock.bind(self._path)
-            sock.listen(_BACKLOG)
-        except OSError:
-            sock.close()
-            raise
-        self._listening = sock
-        fork.watch(self)
+        with fork.guard:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
+            try:
+                sock.bind(self._path)
+                sock.listen(_BACKLOG)
+            except OSError:
+                sock.close()
+                raise
+            self._listening = sock
+            fork.watch(self)
 
     def publish(self) -> None:
         """Let the others know; the lock must be held."""
@@ -203,7 +207,8 @@ class Host:
         assert self._listening is not None
         for _ in range(_ACCEPTS):
             try:
-                sock, _ = self._listening.accept()
+                with fork.guard:
+                    arrival = self._arrive(self._listening.accept()[0])
             except BlockingIOError:
                 return
             except OSError as error:
@@ -214,7 +219,8 @@ class Host:
                     self._rest()
                     return
                 continue
-            self._arrive(sock)
+            if arrival is not None:
+                arrival.start()
 
     def _rest(self) -> None:
         if self._listening is not None:
@@ -225,16 +231,16 @@ class Host:
         if self._listening is not None:
             self.loop.add_reader(self._listening, self._accept)
 
-    def _arrive(self, sock: socket.socket) -> None:
+    def _arrive(self, sock: socket.socket) -> _Arrival | None:
         sock.setblocking(False)
         try:
             peer = credentials(sock)
         except OSError:
             sock.close()
-            return
+            return None
         arrival = _Arrival(self, peer, sock, self.loop.time() + _HANDSHAKE)
         self._arrivals.add(arrival)
-        arrival.start()
+        return arrival
 
     def departed(self, arrival: _Arrival) -> None:
         """A connection is gone, or has become a guest's."""
@@ -343,10 +349,11 @@ class Host:
             return
         _log.warning("%s: pid %d: its event loop was closed", self.files.name, self.record.pid)
         self.hosting = False
-        fork.unwatch(self)
-        if self._listening is not None:
-            self._listening.close()
-            remove_file(self._path)
+        with fork.guard:
+            fork.unwatch(self)
+            if self._listening is not None:
+                self._listening.close()
+                remove_file(self._path)
         if self._pulse is not None:
             self._pulse.stop()
         self._lock.release()
@@ -368,10 +375,11 @@ class Host:
             arrival.abort("no longer the host")
 
     def _stop_listening(self) -> None:
-        sock, self._listening = self._listening, None
-        if sock is not None:
+        if (sock := self._listening) is not None:
             self.loop.remove_reader(sock)
-            sock.close()
+            with fork.guard:
+                self._listening = None
+                sock.close()
             remove_file(self._path)  # this hosting's own: nobody else ever has this name
 
     def forked(self) -> None:
@@ -439,7 +447,7 @@ def _remove_dead_socket(path: str) -> None:
     try:
         if time.time() - os.stat(path).st_mtime < _STALE:
             return
-        with socket.socket(socket.AF_UNIX) as probe:
+        with fork.guard, socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
             probe.connect(path)
     except ConnectionRefusedError:

@@ -14,6 +14,7 @@ import time
 from typing import NamedTuple
 
 from open_channel.errors import DirectoryInsecure
+from open_channel.io import fork
 from open_channel.io.directory import SOCKET_PATH_LIMIT, ChannelFiles, secure
 from open_channel.io.lockfile import file_status, is_locked, read_file
 from open_channel.io.presence import list_members
@@ -233,7 +234,7 @@ def lock_holders() -> _Holders:
 
 def listens(path: str) -> bool:
     """Whether a process listens on the socket at ``path``, even one that does not answer."""
-    with socket.socket(socket.AF_UNIX) as probe:
+    with fork.guard, socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)

@@ -34,7 +34,11 @@ _HIGH_WATER = 256 * 1024  # bytes in the transport's own buffer above which we s
 
 
 class Wire(asyncio.BufferedProtocol):
-    """One connected Unix socket."""
+    """One connected Unix socket.
+
+    Who makes a socket and a wire of it holds ``fork.guard`` meanwhile; from then on a forked child
+    closes it. The event loop closes it some time after ``connection_lost()``.
+    """
 
     def __init__(self, sock: socket.socket, owner: WireOwner, label: str) -> None:
         self.sock = sock
@@ -50,17 +54,16 @@ class Wire(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._closing = False
         self._error = ""
+        fork.watch_weakly(self)
 
     async def start(self) -> None:
         """Make a transport of the socket, in the running loop."""
         loop = asyncio.get_running_loop()
-        fork.watch(self)
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         try:
             await loop.create_unix_connection(lambda: self, sock=self.sock)
         except BaseException:
-            fork.unwatch(self)
             self.sock.close()
             raise
         if self._closing and self._transport is not None:
@@ -107,7 +110,6 @@ class Wire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
-        fork.unwatch(self)
         if not self._closing:
             self._read_rest()
         self._closing = True

@@ -42,6 +42,9 @@ class HostRecord(NamedTuple):
     """When this hosting began, in seconds since 1970."""
     heartbeat: float = 1.0
     """This host is never silent, or without a pulse, for longer than this, in seconds."""
+    lineage: int = 0
+    """The first hosting of this lock file. Another than before says that the file was deleted
+    meanwhile, and members' files with it maybe."""
 
 
 class MemberRecord(NamedTuple):
@@ -95,6 +98,7 @@ _HOST = {
     "member": str,
     "since": float,
     "heartbeat": float,
+    "lineage": int,
 }
 _MEMBER = {
     "name": str,
@@ -114,6 +118,8 @@ def decode_host(content: bytes) -> HostRecord | None:
         return None
     # Both travel as 64 bits, and the next epoch too.
     if not 0 < fields["hosting"] < 2**64 or not 0 < fields["epoch"] < 2**64 - 1:
+        return None
+    if not 0 <= fields["lineage"] < 2**64:
         return None
     if not 0 < fields["heartbeat"] <= LONGEST_HEARTBEAT:
         return None

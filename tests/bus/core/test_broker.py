@@ -230,24 +230,91 @@ def test_what_is_addressed_to_one_who_is_absent_waits(bench: Bench, members: lis
     assert not seat(bench, three).queue
 
 
+def test_a_newcomer_is_told_who_is_here_after_the_others(bench: Bench, members: list[Member]):
+    four, five = Member(4), Member(5)
+    for newcomer in (four, five):
+        bench.open(newcomer)
+        bench.pump()
+    assert bench.broker.newcomers
+    assert bench.broker.deadline == bench.broker.news_due
+    assert [five.id in member.came for member in (*members, five)] == [False] * 4
+    bench.wait(0.05)
+    bench.pump()
+    assert [five.id in member.came for member in (*members, five)] == [True] * 4
+    assert not bench.broker.newcomers
+
+
 def test_rosters_tell_who_lives_where_files_cannot():
     one, two = Member(1), Member(2)
     one.core.roster = {number: info(int.from_bytes(number)) for number in (two.id, info(9).id)}
     bench = Bench()
-    bench.broker = Broker([], BOUNDS, bench.now, merges=True, dead=[info(9).id])
+    one.core.lineage = 1
+    bench.broker = Broker([], BOUNDS, bench.now, lineage=2, dead=[info(9).id])
     assert bench.broker.settled
     bench.open(one)
     bench.pump()
     assert {seat.member for seat in bench.broker.expected} == {two.id}
+    assert one.core.lineage == 0  # the next host must ask again
     bench.dies(two) if two.id in bench.members else bench.broker.left(two.id, bench.now)
     bench.pump()
     assert bench.broker.settled
-    one.core.roster[two.id] = two.info
+    assert one.core.lineage == 2
     three = Member(3)
     three.core.roster = {two.id: two.info}
     bench.open(three)
     bench.pump()
     assert bench.broker.settled  # it is known to be dead
+    assert three.core.lineage == 2
+
+
+def test_who_is_named_after_the_grace_is_not_waited_for():
+    one = Member(1)
+    one.core.roster = {info(2).id: info(2)}
+    one.core.lineage = 1
+    bench = Bench()
+    bench.broker = Broker([], BOUNDS, bench.now, lineage=2)
+    bench.wait(GRACE)
+    bench.broker.left(info(3).id, bench.now)
+    bench.open(one)
+    bench.pump()
+    assert bench.broker.settled
+    assert one.went == [info(2).id]
+
+
+def test_a_roster_of_the_same_lock_file_names_nobody_who_is_not_known():
+    one = Member(1)
+    one.core.roster = {info(2).id: info(2)}
+    one.core.lineage = 2
+    bench = Bench()
+    bench.broker = Broker([], BOUNDS, bench.now, lineage=2)
+    bench.open(one)
+    bench.pump()
+    assert bench.broker.settled
+    assert one.went == [info(2).id]
+
+
+def test_all_are_told_whom_a_roster_has_named():
+    one, two, three = Member(1), Member(2), Member(3)
+    bench = Bench()
+    bench.broker = Broker([], BOUNDS, bench.now, lineage=2)
+    for member in (one, two):
+        bench.open(member)
+        bench.pump()
+    two.core.roster = {info(2).id: two.info, info(9).id: info(9)}
+    two.core.lineage = 1
+    bench.dies(two)
+    bench.open(two)
+    bench.open(three)
+    bench.pump()
+    bench.wait(0.05)
+    bench.pump()
+    assert one.core.roster.keys() == {member.id for member in (one, two, three)} | {info(9).id}
+    assert [member.core.lineage for member in (one, two, three)] == [0, 0, 0]
+    bench.broker.left(info(9).id, bench.now)
+    bench.broker.flush()
+    bench.pump()
+    assert [member.core.lineage for member in (one, two, three)] == [2, 2, 2]
+    assert info(9).id in one.went
 
 
 # --- out of touch ---------------------------------------------------------------------------------

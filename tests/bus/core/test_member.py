@@ -122,7 +122,7 @@ def test_what_only_groups_have_counts_as_jobs(member: Member):
 
 
 def test_a_new_host_gets_a_snapshot_then_all_that_is_unacknowledged(member: Member):
-    member.hear(r.Roster([info(1), info(2)]), r.Without({OTHER: 4}))
+    member.hear(r.Roster([info(1), info(2)], 7), r.Without({OTHER: 4}))
     plain, consumer = live(member), live(member, group="g")
     member.hear(job(consumer.interest.id, 1, turn=3))
     for body in (b"1", b"2"):
@@ -142,6 +142,7 @@ def test_a_new_host_gets_a_snapshot_then_all_that_is_unacknowledged(member: Memb
         [],
         {OTHER: 4},
         [info(1), info(2)],
+        7,
     )
     assert all(record.confirmed for record in snapshot.subscriptions)
     found = [(one.first, one.flags) for one in pubs if isinstance(one, r.Publication)]

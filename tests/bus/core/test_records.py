@@ -97,7 +97,7 @@ def test_a_reply_that_is_cut_off():
     [
         r.Subscribe(1, "a.*", "g", True, True, 3, True),
         r.Unsubscribe(1, [(ME, 2, 3)]),
-        r.Snapshot(INFO, [r.Subscribe(1, "a")], [r.Job(OTHER, 4, "g a", 1)], [], {OTHER: 4}, []),
+        r.Snapshot(INFO, [r.Subscribe(1, "a")], [r.Job(OTHER, 4, "g a", 1)], [], {OTHER: 4}, [], 7),
         r.Resent(),
         r.Reject(ME, 1, "g a", 2),
         r.Took(1, ME, 2),
@@ -108,7 +108,7 @@ def test_a_reply_that_is_cut_off():
         r.Lost(ME, 1, "g a"),
         r.Ended(1, r.End.DIED),
         r.Responders(1, [ME]),
-        r.Roster([INFO]),
+        r.Roster([INFO], 2**64 - 1),
         r.Joined(INFO),
         r.Left(ME),
         r.Without({ME: 2}),

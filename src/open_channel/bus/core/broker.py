@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from open_channel.bus.core import figures
 from open_channel.bus.core import records as r
+from open_channel.bus.core.news import News
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
@@ -34,13 +35,6 @@ __all__ = ["Bounds", "Broker"]
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
 _UNTOLD = 16 * 1024 * 1024  # bytes of control records that wait for one who goes on talking
 _REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
-
-
-_NEWS = 0.05
-"""Seconds between two times that members are told who has come. Of 200 that start at once each
-would else wake up 200 times: they took 2.1 s to join, and more than the 5 they have on a busy
-machine."""
-_NEVER = float("inf")
 
 
 class Bounds(NamedTuple):
@@ -77,7 +71,7 @@ class Broker:
         bounds: Bounds,
         now: float,
         *,
-        merges: bool = False,
+        lineage: int = 0,
         dead: Collection[bytes] = (),
     ) -> None:
         self.seats: dict[bytes, Seat] = {}
@@ -92,23 +86,30 @@ class Broker:
         self.dropped = 0
         """Counts the messages dropped for members that were out of touch."""
         self.bytes = 0
-        self._merges = merges
-        """Whether members' rosters tell who is alive: where the directory was deleted meanwhile,
-        the files of those who have not come back yet cannot."""
+        self._lineage = lineage
+        """Of the lock file. A roster of another tells who is alive: the directory was deleted
+        meanwhile, so the files of those who have not come back yet cannot."""
         self._dead = set(dead)
         self._deadline = now + bounds.grace
         self._vetting = Vetting(bounds.record)
         self._routing = Routing(self)
         self._log: list[_Logged] = []
-        self.news_due = _NEVER
-        """When members are to be told who has come meanwhile."""
-        self._news: list[MemberInfo] = []
-        self._news_told = -_NEVER
+        self._news = News(self.seats, self.dirty, lineage)
         self.absent: set[Seat] = set()
         """Who is alive and has not come back within the grace."""
         self.expected.update(self._seat(info) for info in expected)
         if not self.expected:
             self._settle()
+
+    @property
+    def news_due(self) -> float:
+        """When members are to be told who has come meanwhile."""
+        return self._news.due
+
+    @property
+    def newcomers(self) -> bool:
+        """Whether somebody has come, and not been told yet who is here."""
+        return bool(self._news.newcomers)
 
     @property
     def settled(self) -> bool:
@@ -141,13 +142,12 @@ class Broker:
         seat = self.seats.get(member)
         if seat is None:
             seat = self._seat(snapshot.info)
-            self._news.append(snapshot.info)
-            self.news_due = min(self.news_due, self._news_told + _NEWS)
+            self._news.add(seat)
         elif seat.outbox is not None:
             raise RemoteProtocolError(reason="a member with two sessions")
         seat.info = snapshot.info
         seat.known_done = set(snapshot.done)
-        if self._merges and self.now < self._deadline:
+        if snapshot.lineage != self._lineage and self.now < self._deadline:
             self._expect(snapshot.roster)
         waiting, seat.queue = seat.queue, deque()
         seat.queued = seat.untold = 0
@@ -166,7 +166,8 @@ class Broker:
         self._routing.take_reports(seat)
         for queued, receipt, topic, count in waiting:
             seat.send(queued, self.now, receipt, topic, count)
-        self.control(seat, r.Roster([other.info for other in self.seats.values()]))
+        if seat not in self._news.newcomers:
+            self.control(seat, self._news.roster())
         for record in snapshot.subscriptions:
             if not record.confirmed:
                 self.control(seat, r.Confirmed(record.id))
@@ -177,20 +178,11 @@ class Broker:
         return seat
 
     def _expect(self, roster: list[MemberInfo]) -> None:
-        for info in roster:
-            if info.id not in self.seats and info.id not in self._dead:
-                self.expected.add(self._seat(info))
-
-    def _tell_news(self) -> None:
-        """Tell everybody who has come; the newcomers have it from their roster."""
-        news, self._news = self._news, []
-        self._news_told, self.news_due = self.now, _NEVER
-        for info in news:
-            record = r.encode_control(r.Joined(info))
-            for seat in self.seats.values():
-                if seat.member != info.id:
-                    seat.send(record, self.now)
-        self.dirty.update(dict.fromkeys(self.seats.values()))
+        known = self.seats.keys() | self._dead
+        if more := {info.id: info for info in roster if info.id not in known}:
+            self.expected.update(map(self._seat, more.values()))
+            # The next host must ask everybody too, even those who were back here.
+            self._news.now_whole(False, self.now)
 
     def _adopt(self, seat: Seat, without: dict[bytes, int]) -> None:
         """What earlier hosts acknowledged to this publisher without somebody."""
@@ -218,13 +210,13 @@ class Broker:
     def left(self, member: bytes, now: float) -> None:
         """A member is dead, or has left in order."""
         self.now = now
-        if self._merges:
+        if now < self._deadline:
             self._dead.add(member)
         seat = self.seats.get(member)
         if seat is None:
             return
-        if self._news and seat.info in self._news:
-            self._tell_news()
+        if seat in self._news.newcomers:
+            self._news.tell(now)
         del self.seats[member]
         for subscription in list(seat.subscriptions.values()):
             self._routing.remove(subscription)
@@ -263,6 +255,7 @@ class Broker:
         for logged in log:
             logged.entry.received()
         self.absent = {seat for seat in self.seats.values() if seat.outbox is None}
+        self._news.now_whole(True, self.now)
         for seat in self.seats.values():
             if seat.back:
                 seat.known_done.clear()
@@ -273,8 +266,8 @@ class Broker:
         publication = self._vetting.publication(kind, record, seat.member)
         if publication.first <= seat.routed:
             return
-        if self._news and seat.info in self._news:
-            self._tell_news()  # nobody hears of it before he hears that it has come
+        if seat in self._news.newcomers:
+            self._news.tell(self.now)  # nobody hears of it before he hears that it has come
         seat.routed = publication.last
         self.routed += publication.total
         self.bytes += len(record)
@@ -424,8 +417,8 @@ class Broker:
     def deadline(self) -> float | None:
         """When ``tick()`` is due; None while nobody owes anything."""
         due = self._deadline if self.expected else None
-        if self._news:
-            due = self.news_due if due is None else min(due, self.news_due)
+        if self.newcomers:
+            due = self._news.due if due is None else min(due, self._news.due)
         for seat in self.seats.values():
             if seat.owed and not seat.released:
                 when = seat.owed[0][1] + self.bounds.lag
@@ -444,8 +437,8 @@ class Broker:
 
     def flush(self) -> list[Seat]:
         """Queue the acknowledgements; returns whose session has something to write."""
-        if self.now >= self.news_due:
-            self._tell_news()
+        if self.now >= self._news.due:
+            self._news.tell(self.now)
         out: list[Seat] = []
         for seat in self.dirty:
             if seat.without_changed:

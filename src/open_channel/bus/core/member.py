@@ -39,6 +39,8 @@ class MemberCore:
         self.info = info
         self.user = user
         self.roster: dict[bytes, MemberInfo] = {}
+        self.lineage = 0
+        """Of that roster; see ``Roster``."""
         self.without: dict[bytes, int] = {}
         """{member: highest number of ours that was acknowledged without it}."""
         self.sizes = [0, 0, 0]
@@ -287,6 +289,7 @@ class MemberCore:
             list(self._known_done),
             self.without,
             list(self.roster.values()),
+            self.lineage,
         )
 
     # --- what the broker says --------------------------------------------------------------
@@ -411,10 +414,9 @@ class MemberCore:
         if not self._held:
             # Not only ours: a job that two were given may be told done after its publication.
             self._known_done.clear()
-        elif self._known_done:
-            self._known_done = {
-                job for job in self._known_done if not held.first <= job[0] <= held.last
-            }
+        elif known := self._known_done:
+            first, last = held.first, held.last
+            self._known_done = {job for job in known if not first <= job[0] <= last}
         for callback in held.on_acked:
             callback()
 
@@ -437,24 +439,22 @@ class MemberCore:
             case r.Lost(publisher, seq, group):
                 self.eager = True  # there are no more jobs for us before the broker knows
                 number, _ = self._jobs.pop((publisher, seq, group), (0, 0))
-                owner = self._interests.get(number)
-                if owner is not None:
+                if (owner := self._interests.get(number)) is not None:
                     owner.sink.lost(publisher, seq)
             case r.Ended(seq, why):
-                waits = self._requests.get(seq)
-                if waits is not None:
+                if (waits := self._requests.get(seq)) is not None:
                     waits.ended(why)
                     self._answered(seq)
             case r.Responders(seq, members):
-                waits = self._requests.get(seq)
-                if waits is not None and waits.responders(members):
+                if (waits := self._requests.get(seq)) is not None and waits.responders(members):
                     self._answered(seq)
             case r.Taking(first):
                 if (held := self._held.get(first)) is not None and not held.share:
                     held.share = 1
                     self.sizes[0] -= held.size
                     self.sizes[1] += held.size
-            case r.Roster(members):
+            case r.Roster(members, lineage):
+                self.lineage = lineage
                 self._renew_roster(members)
             case r.Joined(member):
                 self._join(member)

@@ -322,6 +322,8 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True, tag=3):
     without: dict[bytes, int]
     """{member: highest seq of ours that was acknowledged without it}."""
     roster: list[MemberInfo]
+    lineage: int = 0
+    """Of the roster; see there."""
 
 
 class Resent(msgspec.Struct, array_like=True, frozen=True, tag=4):
@@ -405,6 +407,9 @@ class Roster(msgspec.Struct, array_like=True, frozen=True, tag=22):
     """Who is here: who is not in it is dead or has left."""
 
     members: list[MemberInfo]
+    lineage: int = 0
+    """Of the lock file (see ``HostRecord``) beside which all of them have files; 0 while some may
+    have none, since the directory was deleted and they are not back."""
 
 
 class Joined(msgspec.Struct, array_like=True, frozen=True, tag=23):
