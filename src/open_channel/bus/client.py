@@ -13,6 +13,7 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import Flag, MemberInfo
+from open_channel.bus.core.row import OVERHEAD
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats
@@ -30,7 +31,6 @@ from open_channel.errors import (
 from open_channel.io import fork
 from open_channel.io.link import LOOP_ENDED, Link
 from open_channel.io.lockfile import is_locked, read_file
-from open_channel.protocol.batches import OVERHEAD
 from open_channel.protocol.records import decode_host
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class BusClient:
         self._inbox = self._link.session.inbox
         info = MemberInfo(member.id, os.getpid(), member.labels)
         self.core = MemberCore(info, self._link.session.outbox, self)
+        self._row = self.core.row
         self.epoch: int = 0
         self.takeovers: int = 0
         self.host = b""
@@ -272,23 +273,30 @@ class BusClient:
         await asyncio.sleep(0)
         self.check_open()
         await self.wait_until(lambda: self.core.backlog <= self.limits.drain)
+        self._row.used()
         self.room = self._fair
 
     def publish(self, topic: str, data: object) -> None:
         """Publish one message; see ``Channel.publish_nowait()``."""
         known = self._topics.get(topic)
-        if known is None:
-            known = self._check_topic(topic)
         if type(data) is bytes:
             body, flags = data, 0
         else:
             body, encoded = codec.encode(data, topic)
             flags = _ENCODED if encoded else 0
-        size = len(body)
+        size = len(body) + OVERHEAD
+        row = self._row
+        if known is row.topic and flags == row.flags and size < row.credit:
+            row.bodies.append(body)
+            row.credit -= size
+            return
+        if known is None:
+            known = self._check_topic(topic)
+        self.room -= row.used()
         if size >= self.room:
-            self._check_size(size)
-        self.room -= size + OVERHEAD
-        self.core.publish(known, body, flags)
+            self._check_size(len(body))
+        self.room -= size
+        self.core.publish(known, body, flags, self.room)
         if not self._scheduled:
             self.schedule()
 
@@ -312,10 +320,10 @@ class BusClient:
         self.check_open()
         known = self._topics.get(topic) or self._check_topic(topic)
         body, encoded = codec.encode(data, topic)
-        size = len(body)
+        size = len(body) + OVERHEAD
         if size >= self.room:
-            self._check_size(size)
-        self.room -= size + OVERHEAD
+            self._check_size(len(body))
+        self.room -= size
         flags = (_ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
         number = self.core.request(known, to, body, flags, waits)
         if not self._scheduled:
@@ -448,7 +456,7 @@ class BusClient:
 
     def _fail(self, error: ChannelError) -> None:
         self.error = error
-        self.room = 0  # whoever publishes is told
+        self.room = self._row.credit = 0  # whoever publishes is told
         self.connected = False
         self._link.close()
         if self._alarm is not None:
@@ -472,5 +480,5 @@ class BusClient:
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
         self.error = ChannelForked(name=self.name, owner=self._pid)
-        self.room = 0
+        self.room = self._row.credit = 0
         self.connected = False

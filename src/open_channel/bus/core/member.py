@@ -14,6 +14,7 @@ from open_channel.bus.core import records as r
 from open_channel.bus.core.held import Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
 from open_channel.bus.core.records import Flag, MemberInfo, Publication
+from open_channel.bus.core.row import OVERHEAD, SEAL, Row
 from open_channel.bus.core.subjects import Matcher, matches
 from open_channel.errors import RemoteProtocolError
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MemberCore"]
 
-_SEAL = 64 * 1024  # bytes at which a publication gains nothing more from growing
-_OVERHEAD = 4  # what a message costs beside its own bytes
 _FREE = int(Flag.REPLY | Flag.DONE)  # these are bounded by what is in hand
 _REPLY, _DONE, _REQUEST = int(Flag.REPLY), int(Flag.DONE), int(Flag.REQUEST)
 
@@ -57,9 +56,8 @@ class MemberCore:
         self._opened = False
         self._next = 1
         self._held: dict[int, Held] = {}
-        self._pending: list[bytes] = []
-        self._pending_size = 0
-        self._pending_topic, self._pending_flags = b"", 0
+        self.row = Row()
+        """What was published last, and is no publication yet."""
         self._done: dict[bytes, list[tuple[int, str]]] = {}
         self._marks: dict[bytes, int] = {}
         self._interests: dict[int, Interest] = {}
@@ -73,26 +71,23 @@ class MemberCore:
 
     # --- publishing ------------------------------------------------------------------------
 
-    def publish(self, topic: bytes, body: bytes, flags: int) -> None:
-        """Queue one message; messages to one topic in a row become one publication."""
-        if self._pending_topic is not topic or self._pending_flags != flags:
-            if self._pending:
-                self.seal()
-            self._pending_topic, self._pending_flags = topic, flags
-        size = len(body) + _OVERHEAD
-        if size > _SEAL and self._pending:
-            self.seal()  # a large message travels alone
-        self._pending.append(body)
-        self._pending_size += size
-        if self._pending_size >= _SEAL:
+    def publish(self, topic: bytes, body: bytes, flags: int, room: int = 0) -> None:
+        """Queue one message; messages to one topic in a row become one publication.
+
+        ``room`` is how many bytes may follow on credit: see ``Row``.
+        """
+        row = self.row
+        # A large message travels alone.
+        if row.topic is not topic or row.flags != flags or len(body) + OVERHEAD > SEAL:
+            self.seal()
+        if row.add(topic, body, flags, room) >= SEAL:
             self.seal()
 
     def seal(self) -> None:
         """Make a publication of what was published since the last one."""
-        bodies = self._pending
-        if bodies:
-            self._pending, self._pending_size = [], 0
-            self._hold(r.PUBLISH, self._pending_flags, self._pending_topic, r.NOBODY, bodies)
+        row = self.row
+        if row.bodies:
+            self._hold(r.PUBLISH, row.flags, row.topic, r.NOBODY, row.take())
 
     def request(self, topic: bytes, to: bytes, body: bytes, flags: int, waits: Awaiting) -> int:
         """Ask whoever serves ``topic``, or one member (``to``); returns the request's number."""
@@ -133,12 +128,12 @@ class MemberCore:
     @property
     def last(self) -> int:
         """The number of the message published last."""
-        return self._next + len(self._pending) - 1
+        return self._next + len(self.row.bodies) - 1
 
     @property
     def pending(self) -> bool:
         """Whether ``flush()`` has something to do."""
-        return bool(self._pending or self._done)
+        return bool(self.row.bodies or self._done)
 
     @property
     def oldest(self) -> int:
@@ -157,7 +152,7 @@ class MemberCore:
     @property
     def backlog(self) -> int:
         """The bytes of what waits for acknowledgement, as far as it counts against the limit."""
-        return max(self.sizes[0] + self._pending_size, self.sizes[1])
+        return max(self.sizes[0] + self.row.size, self.sizes[1])
 
     def flush(self) -> None:
         """What was published and done since the last flush goes into the session."""
