@@ -11,7 +11,7 @@ each new hosting; in here they only grow, and ``_base`` is where the present hos
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
 from open_channel.protocol.batches import LARGE, LENGTH, OVERHEAD, Large, drop_first, pack, unpack
@@ -99,7 +99,7 @@ class Outbox:
         """Counts the batches sealed: a measure of how much has been written."""
         self.state = _WRITING
         self._floor = floor
-        self.pending: list[Message] = []
+        self.pending: list[Any] = []  # bytes, or one Large alone: a cast would be a call for each
         """What was written since the last batch was sealed."""
         self.credit = 0
         """How many messages of up to ``SMALL`` bytes may be appended to ``pending`` as they are,
@@ -175,7 +175,7 @@ class Outbox:
         self._accounted = self._pending_size = 0
         payload: list[bytes | memoryview]
         if size <= LARGE or count > 1:  # a larger one is always alone: see write()
-            payload = [pack(cast("list[bytes]", messages))]
+            payload = [pack(messages)]
         else:
             first = messages[0]
             pieces = first.pieces if isinstance(first, Large) else (first,)
