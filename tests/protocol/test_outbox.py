@@ -10,7 +10,16 @@ from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
 from open_channel.protocol.states import SendState
-from tests.protocol.verbs import ALL, decode, leaves, messages_of, outbox, whole, write_batches
+from tests.protocol.verbs import (
+    ALL,
+    decode,
+    leaves,
+    messages_of,
+    outbox,
+    whole,
+    write_batches,
+    write_in_a_row,
+)
 
 KIB = 1024
 
@@ -153,7 +162,7 @@ def test_a_small_limit_agreed_on_holds_as_well():
 
 def test_small_messages_written_on_credit_leave_in_order_and_count():
     box = outbox(window=1024, drain=1024, outbox=2048)
-    for message in (b"one", b"two"):
+    for message in (b"one", b"two", b"six"):
         assert not box.credit
         box.write(message)
     while box.credit:
@@ -165,8 +174,8 @@ def test_small_messages_written_on_credit_leave_in_order_and_count():
     assert box.size < box.backlog
     box.write(b"last")
     assert not box.over
-    assert box.size == box.backlog == 3 + 3 + 9 * (count - 2) + 4 + OVERHEAD * (count + 1)
-    assert leaves(box) == [[b"one", b"two", *[b"on credit"] * (count - 2), b"last"]]
+    assert box.size == box.backlog == 3 * 3 + 9 * (count - 3) + 4 + OVERHEAD * (count + 1)
+    assert leaves(box) == [[b"one", b"two", b"six", *[b"on credit"] * (count - 3), b"last"]]
     box.acknowledge(count + 1)
     assert box.empty
     box.write(bytes(1500))
@@ -192,13 +201,12 @@ def test_a_large_message_leaves_alone_and_in_its_pieces():
 
 def test_what_was_written_last_on_credit_leaves_with_its_batch_and_counts():
     box = outbox()
-    box.write(b"one")
-    box.write(b"two")
+    write_in_a_row(box, b"one", b"two", b"three")
     box.credit -= 1
-    box.pending.append(b"three")
-    assert leaves(box) == [[b"one", b"two", b"three"]]
-    assert box.size == 11 + 3 * OVERHEAD
-    box.acknowledge(3)
+    box.pending.append(b"four")
+    assert leaves(box) == [[b"one", b"two", b"three", b"four"]]
+    assert box.size == 15 + 4 * OVERHEAD
+    box.acknowledge(4)
     assert box.empty
 
 

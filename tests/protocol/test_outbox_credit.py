@@ -6,7 +6,7 @@ import pytest
 
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
 from open_channel.protocol.outbox import SMALL, Outbox
-from tests.protocol.verbs import ALL, messages_of, outbox
+from tests.protocol.verbs import ALL, messages_of, outbox, write_in_a_row
 
 
 def append_on_credit(box: Outbox, message: bytes) -> None:
@@ -18,22 +18,21 @@ def append_on_credit(box: Outbox, message: bytes) -> None:
 
 @pytest.fixture
 def credited() -> Outbox:
-    """An outbox that has been written to twice, and so gives credit."""
+    """An outbox that has been written to three times in a row, and so gives credit."""
     box = outbox(window=1024, drain=8192, outbox=16384)
-    assert not box.credit
-    box.write(b"one")
-    assert not box.credit
-    box.write(b"two")
+    for message in (b"one", b"two", b"three"):
+        assert not box.credit
+        box.write(message)
     return box
 
 
-def test_credit_is_for_the_second_of_a_row(credited):
+def test_credit_is_for_what_follows_the_third_of_a_row(credited):
     assert credited.credit > 0
 
 
 def test_the_backlog_is_not_less_than_what_is_known(credited):
     size = credited.size
-    append_on_credit(credited, b"three")
+    append_on_credit(credited, b"fours")
     assert size < credited.backlog <= size + 5 + OVERHEAD
 
 
@@ -67,8 +66,7 @@ def test_credit_ends_with_the_batch_the_limits_and_the_outbox(credited):
         credited.clear,
         credited.finish,
     ):
-        credited.write(b"one")
-        credited.write(b"two")
+        write_in_a_row(credited, b"one", b"two", b"three")
         before = credited.credit
         end()
         assert credited.credit < before
@@ -76,15 +74,13 @@ def test_credit_ends_with_the_batch_the_limits_and_the_outbox(credited):
 
 def test_no_message_over_its_limit_is_written_on_credit():
     box = outbox(max_message=SMALL - 1)
-    box.write(b"one")
-    box.write(b"two")
+    write_in_a_row(box, b"one", b"two", b"three")
     assert not box.credit
 
 
 def test_what_is_on_credit_is_not_empty():
     box = outbox()
-    for _ in range(2):
-        box.write(b"")
+    write_in_a_row(box, b"", b"", b"")
     append_on_credit(box, b"")
     assert not box.empty
     assert box.sendable

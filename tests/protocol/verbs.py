@@ -80,6 +80,12 @@ def outbox(**limits: int) -> Outbox:
     return Outbox(Limits(**limits), lambda: 0)
 
 
+def write_in_a_row(box: Outbox, *messages: bytes) -> None:
+    """Write messages that become one batch."""
+    for message in messages:
+        box.write(message)
+
+
 def write_batches(box: Outbox, *messages: bytes) -> None:
     """Write each message in a batch of its own."""
     for message in messages:

@@ -51,7 +51,6 @@ HEADER = struct.Struct("=IBBxxIQ")
 HANDSHAKE_LIMIT = 64 * 1024  # bytes of payload before a connection is welcomed
 REDELIVERED = 0x01  # flag of MESSAGES: an earlier host may have handled these
 
-_NOTHING = memoryview(b"")
 _FIRST_BUFFER = 8 * 1024  # an idle connection holds no more than this
 _LAST_BUFFER = 256 * 1024  # a busy one reads this much with one system call
 _ONE_READ = 2 * 1024 * 1024  # ... and up to this much of a message like the large one before it
@@ -122,12 +121,13 @@ class Decoder:
         """The room for the next read; never empty."""
         start, end = self._start, self._end
         if start == end:
-            # Behind a large message there may be another of its size: it is read to the front of
-            # a buffer that it just fills.
-            size = self._given if self._size < self._given <= _ONE_READ else self._size
-            if len(self._view) != size:
-                self._renew(size)
-            self._given = self._start = self._end = 0
+            self._start = self._end = 0
+            if self._given:
+                # There may be another of its size: it is read to the front of what it just fills.
+                given, self._given = self._given, 0
+                self._renew(max(given, self._size) if given <= _ONE_READ else self._size)
+            elif len(self._view) != self._size:
+                self._renew(self._size)
             return self._view
         need = _HEADER
         if end - start >= need:
@@ -166,16 +166,19 @@ class Decoder:
             stop = body + length
             if stop > end:
                 break
-            if length > LARGE and number == 1:
-                self._given = stop - position
             position = stop
             frames.append(_new_frame(Frame, (kind, flags, number, ack, view[body:stop])))
             if position == end or kind in HANDSHAKE:
                 break
+        if position - self._start > LARGE:
+            self._give(frames)
         self._start = position
-        if self._given and position == end:
-            self._view = _NOTHING  # an idle connection does not hold what nobody else may need
         return frames
+
+    def _give(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if frame.number == 1 and len(frame.payload) > LARGE:
+                self._given = _HEADER + len(frame.payload)
 
     def _check(self, length: int, kind: int, ack: int) -> None:
         if kind not in _KINDS:

@@ -139,8 +139,8 @@ class Outbox:
         count = self._accounted = self._accounted + 1
         if size >= _SEAL:
             self.seal()
-        elif count > 1 and self._ordinary >= SMALL + OVERHEAD:
-            # The second in a row: there may be many.
+        elif count > 2 and self._ordinary >= SMALL + OVERHEAD:
+            # The third in a row: there may be many.
             room = min(_SEAL - size, self.limit - self.size, self.soft - self.size)
             self.credit = max(0, room // (SMALL + OVERHEAD))
 

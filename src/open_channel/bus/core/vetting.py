@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from open_channel.bus.core import records as r
 from open_channel.bus.core.subjects import check_pattern, check_topic
 from open_channel.errors import RemoteProtocolError, TopicInvalid
-from open_channel.protocol.batches import BATCH_LIMIT
+from open_channel.protocol.batches import BATCH_LIMIT, LENGTH, OVERHEAD
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Vetting", "vet_subscriptions"]
 
+_unpack_length = LENGTH.unpack_from
 _TOPICS = 65536  # how many topics are remembered as checked
 _IDS = 1 << 32  # a job names its subscription in 32 bits
 _REQUEST, _REPLY = int(r.Flag.REQUEST), int(r.Flag.REPLY)
@@ -75,11 +76,13 @@ class Vetting:
 def _vet_table(publication: r.Publication) -> None:
     """Whether the lengths of the messages fit what follows them."""
     data, start, total = publication.data, publication.start, publication.total
-    end = start + 4 * total
+    if total == 1 and _unpack_length(data, start)[0] == len(data) - start - OVERHEAD:
+        return
+    end = start + OVERHEAD * total
     table = bytes(data[start:end])
     first = table[:4]
     # All of one length, as they mostly are: a tenth of the time of adding them up.
-    if total == 1 or table == first * total:
+    if table == first * total:
         size = total * int.from_bytes(first, byteorder)
     else:
         size = sum(memoryview(table).cast("I"))
