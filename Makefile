@@ -13,6 +13,10 @@ FIRST ?= 1
 SECONDS ?= 60
 SEED ?= 0
 
+# Where this is set, each of the hundreds of processes that the tests start compiles the library and
+# what it imports anew, and pytest rewrites Hypothesis anew for each module of the cores.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env test lint types core docs unit simulate chaos fuzz format demo bench speed clean
