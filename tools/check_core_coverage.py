@@ -45,6 +45,18 @@ def exclusions() -> list[str]:
     return patterns
 
 
+def load_plugins() -> None:
+    """Let pytest import what each module's tests need, the library excepted.
+
+    A run that finds no test does that: plugins, and Hypothesis with its assertions rewritten, which
+    together take longer than most modules' tests.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*PYTEST, str(ROOT / TESTS / "conftest.py")])
+    loaded = [name for name in sys.modules if name.partition(".")[0] == "open_channel"]
+    assert not loaded, f"imported before it is measured: {loaded}"
+
+
 def check(module: Path) -> str:
     """Measure one module; return what is wrong with it, or nothing."""
     source = ROOT / SOURCE / module
@@ -82,6 +94,7 @@ def main() -> int:
         return 1
     # Forked, because pytest and its plugins need not be imported for each module again; a process
     # for each, because a module that is imported already has no import left to measure.
+    load_plugins()
     context = multiprocessing.get_context("fork")
     with context.Pool(min(2, len(names)), maxtasksperchild=1) as pool:
         problems = [problem for problem in pool.map(check, names, chunksize=1) if problem]
