@@ -20,6 +20,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env test lint types core docs unit simulate chaos fuzz format demo bench speed clean
+.PHONY: check-mypy check-basedpyright check-docs
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +32,19 @@ test: $(VENV)/.installed ## check everything: format, lint, types, core coverage
 	@echo "== ruff format";   $(BIN)/ruff format --check --quiet . || \
 		{ echo "run: make format"; exit 1; }
 	@echo "== ruff check";    $(BIN)/ruff check --quiet .
-	@echo "== mypy";          $(BIN)/mypy --no-error-summary
-	@echo "== basedpyright";  $(BIN)/basedpyright --pythonpath $(BIN)/python >$(VENV)/.pyright 2>&1 || \
-		{ cat $(VENV)/.pyright; exit 1; }
+	@$(MAKE) --no-print-directory -j2 check-mypy check-basedpyright check-docs
 	@echo "== core coverage"; $(BIN)/python tools/check_core_coverage.py
-	@echo "== docs";          $(MKDOCS)
 	@echo "== pytest";        $(PYTEST)
+
+# These use one core each, so two run at a time; what each says is shown when it has ended. The check
+# of core coverage runs two processes itself, and pytest runs alone: its tests look at the clock.
+check-mypy: ; @$(call QUIET,mypy,$(BIN)/mypy --no-error-summary)
+check-basedpyright: ; @$(call QUIET,basedpyright,$(BIN)/basedpyright --pythonpath $(BIN)/python)
+check-docs: ; @$(call QUIET,docs,$(MKDOCS))
+
+# Run $(2); print the title $(1), and what was said if it fails.
+QUIET = $(2) >$(VENV)/.$(1) 2>&1 && echo "== $(1)" || \
+	{ echo "== $(1)"; cat $(VENV)/.$(1); exit 1; }
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 PYTEST = rm -f .coverage .coverage.*; \
