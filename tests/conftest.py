@@ -24,6 +24,40 @@ settings.register_profile(
 pytest.register_assert_rewrite("tests.bus.conformance_bus", "tests.bus.conformance_requests")
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+HERE = Path(__file__).parent
+UNMEASURED = (
+    # The cores again, which their own tests cover wholly ...
+    "fuzz",
+    "simulation",
+    "protocol/test_session_machine.py",
+    # ... and processes that are not measured anyway, but watched from here.
+    "benchmarks",
+    "bus/test_processes.py",
+    "bus/test_takeover.py",
+    "chaos",
+    "docs",
+    "integration/test_election.py",
+    "integration/test_healing.py",
+    "integration/test_hung_host.py",
+    "integration/test_interleavings.py",
+    "integration/test_web_servers.py",
+)
+"""Folders and files whose tests run without the measuring of coverage, which makes what they do
+here take five times as long and shows nothing. Others have the mark `no_cover`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run those that are not measured last.
+
+    The measuring stops for them, and goes on in no thread that lived before: that of the blocking
+    API lives as long as the process.
+    """
+    places = [HERE / name for name in UNMEASURED]
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in places):
+            item.add_marker(pytest.mark.no_cover)
+    items.sort(key=lambda item: item.get_closest_marker("no_cover") is not None)
+
 
 @pytest.fixture
 def channel_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

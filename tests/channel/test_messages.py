@@ -12,6 +12,7 @@ from tests.channel.steps import Opener, echo, eventually, mixed_messages
 SMALL = Limits(window=1024, drain=2048, outbox=4096)
 
 
+@pytest.mark.no_cover  # so many messages take long enough
 async def test_100_000_mixed_messages_each_way_at_once_stay_in_order(opened: Opener):
     up, down = mixed_messages(100_000, seed=3), mixed_messages(100_000, seed=4)
     received: list[bytes] = []
