@@ -45,6 +45,9 @@ LIMITS = {
     "timeout": 10.0,
     "lag": 5.0,
 }
+HOST_LIMITS = LIMITS | {"timeout": 4.0}
+"""The host's: it waits twice this timeout for a hostile that lives and is gone, and what the others
+are owed waits as long. The members' patience is their own, and nobody here could take over."""
 MEMBERS = 3
 _GROWTH = 64 << 20  # bytes by which the host may grow while it is fed, with such limits
 _LATE = 60.0  # seconds for what takes milliseconds, beside a peer that floods
@@ -137,7 +140,8 @@ class Scene:
 
     def _start(self, role: str) -> Process:
         environment = {**os.environ, "OPEN_CHANNEL_DIR": self.directory}
-        return self.processes(SCRIPT, json.dumps(LIMITS), role, env=environment)
+        limits = HOST_LIMITS if role == "host" else LIMITS
+        return self.processes(SCRIPT, json.dumps(limits), role, env=environment)
 
     def look(self) -> None:
         memory, _ = status(self.host.pid)
