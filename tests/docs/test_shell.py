@@ -71,6 +71,8 @@ def test_a_command_of_ours_runs(command: str, channel_dir: Path, processes: Proc
         given = (ROOT / file).read_text(encoding="utf-8")
     if arguments[1:2] == ["demo"]:
         arguments += ["--plain", "--seconds=1.5", "--every=0.5"]
+    elif arguments[1:2] == ["top"] and "--seconds" in arguments:
+        arguments += ["--seconds=1.2"]
     endless = arguments[1] in ENDLESS or "--watch" in arguments
     if endless and not any(option in arguments for option in ENDS):
         check_until_interrupted(arguments)
