@@ -80,7 +80,7 @@ def lives(pid: int) -> bool:
 
 
 def test_nothing_is_lost(start: Start):
-    process = start("--plain", "--seconds", "4", "--every", "0.7")
+    process = start("--plain", "--seconds", "2.5", "--every", "0.7")
     output, errors = process.communicate(timeout=DEADLINE)
     assert (process.returncode, errors) == (0, ""), output
     table = rows(output)
@@ -93,7 +93,7 @@ def test_nothing_is_lost(start: Start):
 
 
 def test_nothing_is_lost_on_the_bus(start: Start):
-    process = start("--bus", "--plain", "--seconds", "3", "--every", "0.7")
+    process = start("--bus", "--plain", "--seconds", "2.5", "--every", "0.7")
     output, errors = process.communicate(timeout=DEADLINE)
     assert (process.returncode, errors) == (0, ""), output
     assert output.startswith("2 publishers, 2 subscribers, 2 processes that stand for host")
