@@ -43,6 +43,25 @@ async def test_many_requests_at_once(join: Joiner):
     assert shop.stats().unacknowledged == 0
 
 
+async def test_a_request_that_was_given_up_delays_no_flush_and_no_close(join: Joiner):
+    shop, other = await join(), await join(hosts=False)
+    working, done = asyncio.Event(), asyncio.Event()
+
+    async def work(request: Message) -> bytes:
+        working.set()
+        await done.wait()
+        return b"late"
+
+    async with other.serve("work", work):
+        with pytest.raises(RequestTimeout):
+            await shop.request("work", timeout=0.1)
+        await working.wait()
+        async with asyncio.timeout(2):  # close() itself gives up after 5
+            await shop.flush()
+            await shop.close()
+        done.set()
+
+
 async def test_one_responder_gets_it_and_one_member_can_be_asked(join: Joiner):
     shop, one, two = await join(), await join(), await join()
     asked: list[str] = []

@@ -12,3 +12,12 @@ def test_it_knows_its_numbers_and_what_it_counts_as():
     assert not held.over
     assert held.jobs == []
     assert held.on_acked == []
+
+
+def test_who_waits_for_it_is_told_once():
+    held = Held(1, 1, b"record", 0)
+    told: list[int] = []
+    held.on_acked += [lambda: told.append(1), lambda: told.append(2)]
+    held.tell_acked()
+    held.tell_acked()
+    assert told == [1, 2]

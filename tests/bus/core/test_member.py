@@ -348,6 +348,19 @@ def test_a_request_ends_because_nobody_can_reply(member: Member):
     assert asks.why is r.End.NOBODY
 
 
+def test_a_request_that_was_given_up_keeps_nobody_waiting(member: Member):
+    told: list[str] = []
+    seq = member.core.request(TOPIC, r.NOBODY, b"?", 0, Asks())
+    member.core.when_acknowledged(lambda: told.append("before"))
+    assert told == []
+    assert member.core.cancel(seq)
+    assert told == ["before"]
+    member.core.when_acknowledged(lambda: told.append("after"))
+    assert told == ["before", "after"]
+    member.hear(acked((seq, seq)))
+    assert told == ["before", "after"]
+
+
 def test_a_request_to_all_waits_for_those_that_are_named(member: Member):
     asks = Asks(wants=9)
     seq = member.core.request(TOPIC, r.NOBODY, b"?", int(Flag.EVERYONE), asks)

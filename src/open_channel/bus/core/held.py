@@ -32,3 +32,9 @@ class Held:
         self.jobs: list[Key] = []
         """The jobs whose being done it tells."""
         self.on_acked: list[Callable[[], None]] = []
+
+    def tell_acked(self) -> None:
+        """Nothing of it is to be waited for any more."""
+        callbacks, self.on_acked = self.on_acked, []
+        for callback in callbacks:
+            callback()

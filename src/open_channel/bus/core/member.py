@@ -103,6 +103,7 @@ class MemberCore:
         if waited and (held := self._held.get(seq)) is not None:
             held.over = True
             self._command(r.Cancel(seq))
+            held.tell_acked()  # whoever works on it may be long about it
         return waited
 
     def reply(self, to: bytes, seq: int, failed: bool, body: bytes, flags: int) -> None:
@@ -164,9 +165,12 @@ class MemberCore:
                 held.jobs += [(publisher, seq, group) for seq, group in jobs]
 
     def when_acknowledged(self, callback: Callable[[], None]) -> None:
-        """Call back once everything published so far is acknowledged; at once if it is."""
+        """Call back once everything published so far is acknowledged; at once if it is.
+
+        A request that nobody waits for any more is not waited for here either.
+        """
         self.seal()
-        held = list(self._held.values())
+        held = [held for held in self._held.values() if not held.over]
         if not held:
             callback()
             return
@@ -412,8 +416,7 @@ class MemberCore:
         elif known := self._known_done:
             first, last = held.first, held.last
             self._known_done = {job for job in known if not first <= job[0] <= last}
-        for callback in held.on_acked:
-            callback()
+        held.tell_acked()
 
     def _receive_control(self, record: r.Control) -> None:
         match record:
