@@ -134,6 +134,7 @@ def test_a_large_frame_leaves_no_large_buffer_behind():
     decoder = Decoder(10 * KIB * KIB)
     assert list(feed(decoder, to_bytes(message(5000 * KIB)))) == [message(5000 * KIB)]
     assert len(decoder.get_buffer()) <= 256 * KIB
+    assert not decoder._used
 
 
 def test_behind_a_large_message_there_is_room_for_one_like_it_once():
@@ -143,6 +144,33 @@ def test_behind_a_large_message_there_is_room_for_one_like_it_once():
     assert len(decoder.get_buffer()) == len(one)
     assert list(feed(decoder, to_bytes(message(10)))) == [message(10)]
     assert len(decoder.get_buffer()) <= 256 * KIB
+
+
+def test_a_buffer_serves_again_when_nobody_has_kept_what_was_in_it():
+    decoder = Decoder(10 * KIB * KIB)
+    one = to_bytes(message(KIB * KIB))
+    list(feed(decoder, one))
+    buffers = [read_whole(decoder, one)[0] for _ in range(10)]
+    assert len({id(buffer) for buffer in buffers}) == 1
+    kept = [read_whole(decoder, one)[1] for _ in range(3)]
+    assert len({id(payload.obj) for payload in kept}) == 3
+    places = {id(payload.obj) for payload in kept}
+    kept.clear()  # all of them are free again
+    buffers = [read_whole(decoder, one)[0] for _ in range(10)]
+    assert {id(buffer) for buffer in buffers} <= places | {id(buffers[0])}
+    assert list(feed(decoder, to_bytes(message(10)))) == [message(10)]
+    assert len(decoder.get_buffer()) <= 256 * KIB
+    assert not decoder._used
+
+
+def read_whole(decoder: Decoder, data: bytes) -> tuple[object, memoryview]:
+    """Read one frame with one read; returns the buffer that it was read into, and its payload."""
+    room = decoder.get_buffer()
+    room = decoder.get_buffer()  # an event loop may ask, and then find nothing to read
+    assert len(room) == len(data)
+    room[:] = data
+    (frame,) = decoder.received(len(data))
+    return room.obj, frame.payload
 
 
 def test_the_payload_of_a_large_message_is_never_overwritten():

@@ -53,6 +53,8 @@ REDELIVERED = 0x01  # flag of MESSAGES: an earlier host may have handled these
 
 _FIRST_BUFFER = 8 * 1024  # an idle connection holds no more than this
 _LAST_BUFFER = 256 * 1024  # a busy one reads this much with one system call
+_USED = 4  # buffers of such messages that may come into use again, until others come
+_NOTHING = memoryview(b"")
 _ONE_READ = 2 * 1024 * 1024  # ... and up to this much of a message like the large one before it
 
 
@@ -67,6 +69,16 @@ class Kind(IntEnum):
     ACK = 6
     PING = 7
     GOODBYE = 8
+
+
+def _is_free(buffer: bytearray) -> bool:
+    """Whether no view of it is left: with one, it cannot be resized."""
+    try:
+        buffer.pop()
+    except BufferError:
+        return False
+    buffer.append(0)
+    return True
 
 
 class Frame(NamedTuple):
@@ -107,27 +119,39 @@ class Decoder:
     the buffer gets one of its own, once its length has been found to be within ``limit``.
     """
 
-    __slots__ = ("_end", "_given", "_size", "_start", "_view", "limit")
+    __slots__ = (
+        "_buffer",
+        "_end",
+        "_given",
+        "_next",
+        "_size",
+        "_start",
+        "_used",
+        "_view",
+        "limit",
+    )
 
     def __init__(self, limit: int = HANDSHAKE_LIMIT) -> None:
         self.limit = limit
         """The largest payload accepted, in bytes; checked before anything is allocated."""
         self._size = _FIRST_BUFFER  # of the buffer that serves frames of ordinary size
         self._start = self._end = 0
-        self._given = 0  # the size of a frame in the buffer whose payload somebody may keep
-        self._renew(self._size)
+        self._used: list[bytearray] = []
+        self._given = False  # whether somebody may keep a payload that is in the buffer
+        # Behind a large message there may be another of its size, which is read to the front of a
+        # buffer that it just fills; 0 behind others.
+        self._next = 0
+        self._buffer = bytearray(self._size)
+        self._view = memoryview(self._buffer)
 
     def get_buffer(self) -> memoryview:
         """The room for the next read; never empty."""
         start, end = self._start, self._end
         if start == end:
             self._start = self._end = 0
-            if self._given:
-                # There may be another of its size: it is read to the front of what it just fills.
-                given, self._given = self._given, 0
-                self._renew(max(given, self._size) if given <= _ONE_READ else self._size)
-            elif len(self._view) != self._size:
-                self._renew(self._size)
+            size = self._next or self._size
+            if self._given or len(self._view) != size:
+                self._renew(size)
             return self._view
         need = _HEADER
         if end - start >= need:
@@ -135,14 +159,32 @@ class Decoder:
         if self._given or start + max(need, self._size // 2) > len(self._view):
             rest = self._view[start:end]
             if self._given or max(need, self._size) > len(self._view):
-                self._given = 0
                 self._renew(max(need, self._size))
             self._view[: len(rest)] = rest
             self._start, self._end = 0, len(rest)
         return self._view[self._end :]
 
     def _renew(self, size: int) -> None:
-        self._view = memoryview(bytearray(size))
+        """Take another buffer: one of the last few, if nobody has kept a view of it.
+
+        New pages, or clean ones, for each message of 1 MiB would cost a subscriber as much as all
+        else that it does with it, and a host a fifth.
+        """
+        used = self._used
+        if not self._next:
+            used.clear()
+        elif self._given:
+            used.append(self._buffer)
+            del used[:-_USED]
+        self._given = False
+        self._view = _NOTHING
+        for place, buffer in enumerate(used):
+            if len(buffer) == size and _is_free(buffer):
+                self._buffer = used.pop(place)
+                break
+        else:
+            self._buffer = bytearray(size)
+        self._view = memoryview(self._buffer)
 
     def received(self, count: int) -> list[Frame]:
         """Say that ``count`` bytes were read into the room; return the complete frames.
@@ -171,14 +213,17 @@ class Decoder:
             if position == end or kind in HANDSHAKE:
                 break
         if position - self._start > LARGE:
-            self._give(frames)
+            self._look_for_large(frames)
+        elif frames:
+            self._next = 0
         self._start = position
         return frames
 
-    def _give(self, frames: list[Frame]) -> None:
+    def _look_for_large(self, frames: list[Frame]) -> None:
         for frame in frames:
-            if frame.number == 1 and len(frame.payload) > LARGE:
-                self._given = _HEADER + len(frame.payload)
+            if frame.number == 1 and (size := _HEADER + len(frame.payload)) > LARGE + _HEADER:
+                self._given = True
+                self._next = size if self._size < size <= _ONE_READ else 0
 
     def _check(self, length: int, kind: int, ack: int) -> None:
         if kind not in _KINDS:
