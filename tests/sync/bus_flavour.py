@@ -59,18 +59,22 @@ class BlockInClothes:
 class SubscriptionInClothes(BlockInClothes):
     block: Subscription
 
+    def __init__(self, block: Subscription, threads: Threads) -> None:
+        super().__init__(block, threads)
+        self._one = ThreadPoolExecutor(1)
+
+    async def __aexit__(self, *failure: Any) -> None:
+        await super().__aexit__(*failure)
+        self._one.shutdown(wait=False)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)
 
     async def get(self) -> Any:
-        # In one thread, so that all is in one hand, as with the asyncio one.
-        message = self.block.take()
-        if message is not None:
-            return message
-        return await self.threads.wait(self._get)
-
-    def _get(self) -> Any:
-        return self.block.get(DEADLINE)
+        # In one thread, so that all is in one hand, as with the asyncio one: a job is done when
+        # the thread that got it asks for the next.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._one, self.block.get, DEADLINE)
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self.threads.iterate(iter(self.block))
