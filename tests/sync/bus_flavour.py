@@ -28,6 +28,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(300)
+        self._single: list[ThreadPoolExecutor] = []
 
     async def wait(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         loop = asyncio.get_running_loop()
@@ -37,8 +38,14 @@ class Threads:
         while (item := await self.wait(next, iterator, None)) is not None:
             yield item
 
+    def one(self) -> ThreadPoolExecutor:
+        """One thread of somebody's own."""
+        self._single.append(ThreadPoolExecutor(1))
+        return self._single[-1]
+
     def end(self) -> None:
-        self._pool.shutdown(wait=True)
+        for pool in (self._pool, *self._single):
+            pool.shutdown(wait=True)
 
 
 class BlockInClothes:
@@ -61,11 +68,7 @@ class SubscriptionInClothes(BlockInClothes):
 
     def __init__(self, block: Subscription, threads: Threads) -> None:
         super().__init__(block, threads)
-        self._one = ThreadPoolExecutor(1)
-
-    async def __aexit__(self, *failure: Any) -> None:
-        await super().__aexit__(*failure)
-        self._one.shutdown(wait=False)
+        self._one = threads.one()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.block, name)
