@@ -13,7 +13,6 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import Flag, MemberInfo
-from open_channel.bus.core.row import OVERHEAD
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats
@@ -31,6 +30,7 @@ from open_channel.errors import (
 from open_channel.io import fork
 from open_channel.io.link import LOOP_ENDED, Link
 from open_channel.io.lockfile import is_locked, read_file
+from open_channel.protocol.batches import OVERHEAD
 from open_channel.protocol.records import decode_host
 
 if TYPE_CHECKING:
@@ -292,10 +292,7 @@ class BusClient:
             return
         if known is None:
             known = self._check_topic(topic)
-        self.room -= row.used()
-        if size >= self.room:
-            self._check_size(len(body))
-        self.room -= size
+        self._take_room(len(body))
         self.core.publish(known, body, flags, self.room)
         if not self._scheduled:
             self.schedule()
@@ -305,6 +302,12 @@ class BusClient:
             self._topics.clear()
         known = self._topics[topic] = check_topic(topic).encode()
         return known
+
+    def _take_room(self, size: int) -> None:
+        self.room -= self._row.used()
+        if size + OVERHEAD >= self.room:
+            self._check_size(size)
+        self.room -= size + OVERHEAD
 
     def _check_size(self, size: int) -> None:
         self.check_open()
@@ -320,10 +323,7 @@ class BusClient:
         self.check_open()
         known = self._topics.get(topic) or self._check_topic(topic)
         body, encoded = codec.encode(data, topic)
-        size = len(body) + OVERHEAD
-        if size >= self.room:
-            self._check_size(len(body))
-        self.room -= size
+        self._take_room(len(body))
         flags = (_ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
         number = self.core.request(known, to, body, flags, waits)
         if not self._scheduled:

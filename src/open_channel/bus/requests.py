@@ -49,7 +49,7 @@ class Requests:
     ) -> dict[bytes, Any]:
         """See ``Channel.request()`` and ``Channel.request_all()``."""
         client = self._client
-        address = NOBODY if to is None else _address(to)
+        address = _address(to)
         if client.room <= 0:
             await client.wait_for_room()
         replies = Replies(client, topic, address, everyone, wanted, timeout)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io import fork
+from open_channel.protocol.batches import LARGE
 from open_channel.protocol.frames import HANDSHAKE, Decoder
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ __all__ = ["Wire"]
 
 _log = logging.getLogger("open_channel")
 
-_SMALL = 128 * 1024  # bytes up to which a copy is cheaper than another system call
 _SEND_BUFFER = 1024 * 1024
 """Bytes that the kernel is asked to take at once; it grants what ``net.core.wmem_max`` allows. What
 it does not take, asyncio before 3.12 moves about in a buffer of its own: with this a publisher of
@@ -134,7 +134,7 @@ class Wire(asyncio.BufferedProtocol):
         if transport is None or self._closing or transport.is_closing():
             return
         self.writes += 1
-        if len(parts) == 2 and len(parts[1]) <= _SMALL:  # the most frequent case by far
+        if len(parts) == 2 and len(parts[1]) <= LARGE:  # the most frequent case by far
             transport.write(b"".join(parts))
         elif len(parts) == 1:
             transport.write(parts[0])
@@ -149,7 +149,7 @@ class Wire(asyncio.BufferedProtocol):
         """A large part is not copied, and the small ones before it leave together."""
         small: list[bytes | memoryview] = []
         for part in parts:
-            if len(part) <= _SMALL:
+            if len(part) <= LARGE:
                 small.append(part)
                 continue
             if small:

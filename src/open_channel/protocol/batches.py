@@ -23,6 +23,7 @@ __all__ = [
     "LARGE",
     "LENGTH",
     "OVERHEAD",
+    "SEAL",
     "Large",
     "Message",
     "drop_first",
@@ -41,6 +42,9 @@ LENGTH = Struct("=I")
 """One entry of the table."""
 
 _unpack_length = LENGTH.unpack_from
+
+SEAL = 64 * 1024
+"""Bytes at which what is gathered to leave together gains nothing more from growing."""
 
 LARGE = 128 * 1024
 """Bytes of one message above which a copy costs more than a second piece to write."""

@@ -221,7 +221,8 @@ class Decoder:
 
     def _look_for_large(self, frames: list[Frame]) -> None:
         for frame in frames:
-            if frame.number == 1 and (size := _HEADER + len(frame.payload)) > LARGE + _HEADER:
+            if frame.number == 1 and len(frame.payload) > LARGE:
+                size = _HEADER + len(frame.payload)
                 self._given = True
                 self._next = size if self._size < size <= _ONE_READ else 0
 

@@ -80,11 +80,8 @@ class Inbox:
                 raise RemoteProtocolError(
                     reason=f"{before + size} bytes in flight of {self._window} allowed"
                 )
-        if number == 1:
-            if size > LARGE and self._large:
-                self.messages.append(Large(unwrap_one(payload)))
-            else:
-                self.messages.append(bytes(unwrap_one(payload)))
+        if size > LARGE and number == 1 and self._large:
+            self.messages.append(Large(unwrap_one(payload)))
         else:
             self.messages += unpack(payload, number)
         received = self.received = self.received + number

@@ -14,7 +14,16 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
-from open_channel.protocol.batches import LARGE, LENGTH, OVERHEAD, Large, drop_first, pack, unpack
+from open_channel.protocol.batches import (
+    LARGE,
+    LENGTH,
+    OVERHEAD,
+    SEAL,
+    Large,
+    drop_first,
+    pack,
+    unpack,
+)
 from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
 from open_channel.protocol.states import SENDING, SendEvent, SendState, step
 
@@ -29,7 +38,6 @@ __all__ = ["SMALL", "Batch", "Outbox"]
 _MESSAGES, _END = int(Kind.MESSAGES), int(Kind.END)  # plain ints are faster than members
 SMALL = 128
 """What counts as a small message, in bytes."""
-_SEAL = 64 * 1024  # a batch of this size gains nothing more from growing
 _WRITING, _ENDING = SendState.WRITING, SendState.ENDING  # looked up faster than in their class
 
 
@@ -92,7 +100,7 @@ class Outbox:
         self.soft = limits.drain
         self.window = limits.window
         self.max_message = limits.max_message
-        self._ordinary = min(_SEAL, self.max_message + OVERHEAD)
+        self._ordinary = min(SEAL, self.max_message + OVERHEAD)
         self.size = 0
         """What it holds, in bytes."""
         self.batches = 0
@@ -137,11 +145,11 @@ class Outbox:
         size += self._pending_size
         self._pending_size = size
         count = self._accounted = self._accounted + 1
-        if size >= _SEAL:
+        if size >= SEAL:
             self.seal()
         elif count > 2 and self._ordinary >= SMALL + OVERHEAD:
             # The third in a row: there may be many.
-            room = min(_SEAL - size, self.limit - self.size, self.soft - self.size)
+            room = min(SEAL - size, self.limit - self.size, self.soft - self.size)
             self.credit = max(0, room // (SMALL + OVERHEAD))
 
     def _account(self) -> None:
@@ -240,9 +248,8 @@ class Outbox:
         unsent = self.unsent
         if self.pending:
             batch = self._sealing()
-            in_flight = self._in_flight
-            if not unsent and 4 * in_flight <= self.window:  # as mostly
-                self._in_flight = in_flight + batch.size
+            if not unsent and self._lets_go(batch):  # as mostly
+                self._in_flight += batch.size
                 self._sent_last = batch.last
                 self._sent.append(batch)
                 return [batch]
@@ -290,7 +297,7 @@ class Outbox:
         if max_message >= self.max_message:
             return
         self.max_message = max_message
-        self._ordinary = min(_SEAL, max_message + OVERHEAD)
+        self._ordinary = min(SEAL, max_message + OVERHEAD)
         self.seal()
         for batch in [*self._sent, *self.unsent]:
             for message in unpack(b"".join(batch.payload), batch.count) if batch.payload else ():

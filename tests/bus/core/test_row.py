@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_channel.bus.core.row import OVERHEAD, SEAL, Row
+from open_channel.bus.core.row import Row
+from open_channel.protocol.batches import OVERHEAD, SEAL
 
 TOPIC = b"news"
 

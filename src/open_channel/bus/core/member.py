@@ -14,9 +14,10 @@ from open_channel.bus.core import records as r
 from open_channel.bus.core.held import Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
 from open_channel.bus.core.records import Flag, MemberInfo, Publication
-from open_channel.bus.core.row import OVERHEAD, SEAL, Row
+from open_channel.bus.core.row import Row
 from open_channel.bus.core.subjects import Matcher, matches
 from open_channel.errors import RemoteProtocolError
+from open_channel.protocol.batches import OVERHEAD, SEAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import msgspec
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import LARGE, LENGTH, Large, Message, unpack, unwrap_one
+from open_channel.protocol.batches import LARGE, LENGTH, Large, Message, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,8 +137,7 @@ class Publication(NamedTuple):
 
     def messages(self) -> list[bytes]:
         """Its messages, each as bytes of its own; raises RemoteProtocolError."""
-        messages = memoryview(self.data)[self.start :]
-        return [bytes(unwrap_one(messages))] if self.total == 1 else unpack(messages, self.total)
+        return unpack(memoryview(self.data)[self.start :], self.total)
 
 
 # Half the time of the class's own constructor.

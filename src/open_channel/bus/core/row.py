@@ -6,13 +6,9 @@ himself, on credit: that takes a third of the time of a call for each.
 
 from __future__ import annotations
 
-__all__ = ["OVERHEAD", "SEAL", "Row"]
+from open_channel.protocol.batches import OVERHEAD, SEAL
 
-SEAL = 64 * 1024
-"""Bytes at which a publication gains nothing more from growing."""
-
-OVERHEAD = 4
-"""What a message costs beside its own bytes."""
+__all__ = ["Row"]
 
 
 class Row:
