@@ -15,7 +15,7 @@ from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState, SessionState
 from tests.simulation.coverage import heard, taken
-from tests.simulation.sockets import GOODBYE, PING, Connection, Item, frames
+from tests.simulation.sockets import CHUNK, GOODBYE, PING, Connection, Item, frames, take_hello
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -25,7 +25,6 @@ _GOODBYE = int(Kind.GOODBYE)
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
 _ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 _TRUST = 0.5  # seconds for which a fence check is trusted before something is read
-_CHUNK = 256 * 1024
 
 
 class Guest:
@@ -231,12 +230,8 @@ class Hosting:
                 self._lost(guest)
                 self.look(guest)
             return
-        if connection.guest is None:
-            hello = items.pop(0)
-            assert isinstance(hello, Hello)
-            heard[Kind.HELLO] += 1
-            if not self._admit(connection, hello):
-                return
+        if connection.guest is None and not self._admit(connection, take_hello(items)):
+            return
         guest = connection.guest
         if items and guest is not None:
             self._receive(guest, items)
@@ -303,7 +298,7 @@ class Hosting:
         connection = guest.connection
         if connection is None:
             return
-        while not connection.down.paused and (parts := guest.session.transmit(_CHUNK)):
+        while not connection.down.paused and (parts := guest.session.transmit(CHUNK)):
             connection.down.write(*frames(parts))
             if self.world.holder is not self:
                 self.world.checks.writes(self, guest)

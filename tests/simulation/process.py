@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING
 
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import NOBODY, Flag, MemberInfo
-from open_channel.protocol.control import Hello, Refusal, Welcome
+from open_channel.protocol.control import Hello, Welcome
 from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 from tests.simulation.app import Sub, Waiting
 from tests.simulation.coverage import heard
-from tests.simulation.sockets import GOODBYE, Connection, Item, frames
+from tests.simulation.sockets import GOODBYE, Connection, Item, take_welcome, transmit
 
 if TYPE_CHECKING:
     from tests.simulation.hosting import Hosting
     from tests.simulation.world import World
 
 _DELAY = 0.02
-_CHUNK = 256 * 1024
 _GOODBYE = int(Kind.GOODBYE)
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
 _ACCEPTED = ACCEPTED[ConnectionState.OPEN]
@@ -236,13 +235,10 @@ class Process:
             self.drop()
             return
         if not connection.welcomed:
-            answer = items.pop(0)
-            if isinstance(answer, Refusal):
-                heard[Kind.REFUSAL] += 1
+            answer = take_welcome(items)
+            if answer is None:
                 self.drop()
                 return
-            assert isinstance(answer, Welcome)
-            heard[Kind.WELCOME] += 1
             self._welcome(connection, answer)
         if items:
             self._receive(items)
@@ -312,10 +308,7 @@ class Process:
         connection = self.connection
         if connection is None or not connection.welcomed:
             return
-        while not connection.up.paused and (parts := self.session.transmit(_CHUNK)):
-            connection.up.write(*frames(parts))
-            if not self.session.outbox.sendable:
-                return
+        transmit(self.session, connection.up)
 
     # --- what the core tells: see ``MemberUser`` --------------------------------------------
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from open_channel.protocol.control import Hello, Refusal, Welcome
 from open_channel.protocol.frames import HEADER, Frame, Kind
+from tests.simulation.coverage import heard
 
 if TYPE_CHECKING:
+    from open_channel.protocol.session import Session
     from tests.simulation.hosting import Guest, Hosting
     from tests.simulation.process import Process
 
@@ -21,6 +23,9 @@ Item = Hello | Welcome | Refusal | Frame
 
 GOODBYE = Frame(int(Kind.GOODBYE), 0, 0, 0, memoryview(b""))
 PING = Frame(int(Kind.PING), 0, 0, 0, memoryview(b""))
+
+CHUNK = 256 * 1024
+"""Bytes that are written at a time."""
 
 _unpack = HEADER.unpack
 
@@ -37,6 +42,25 @@ def frames(parts: list[bytes | memoryview]) -> list[Frame]:
         assert len(payload) == length
         found.append(Frame(kind, flags, number, ack, memoryview(payload)))
     return found
+
+
+def take_hello(items: list[Item]) -> Hello:
+    """What a connection begins with, at the host's end."""
+    hello = items.pop(0)
+    assert isinstance(hello, Hello)
+    heard[Kind.HELLO] += 1
+    return hello
+
+
+def take_welcome(items: list[Item]) -> Welcome | None:
+    """... at the member's; None when it is refused."""
+    answer = items.pop(0)
+    if isinstance(answer, Refusal):
+        heard[Kind.REFUSAL] += 1
+        return None
+    assert isinstance(answer, Welcome)
+    heard[Kind.WELCOME] += 1
+    return answer
 
 
 class Pipe:
@@ -152,3 +176,11 @@ class Connection(Wire):
         self.hosting = hosting
         self.guest: Guest | None = None
         """Once the host has taken the hello."""
+
+
+def transmit(session: Session, pipe: Pipe) -> None:
+    """See ``SessionIO.write()``."""
+    while not pipe.paused and (parts := session.transmit(CHUNK)):
+        pipe.write(*frames(parts))
+        if not session.outbox.sendable:
+            return

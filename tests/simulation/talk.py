@@ -24,14 +24,13 @@ from open_channel.protocol.states import (
     SessionState,
 )
 from tests.simulation.coverage import heard, step
-from tests.simulation.sockets import GOODBYE, PING, Item, Wire, frames
+from tests.simulation.sockets import GOODBYE, PING, Item, Wire, take_hello, take_welcome, transmit
 from tests.simulation.violation import Violation
 
 __all__ = ["Client", "Guest", "Hosting", "Talk"]
 
 _ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 _STREAM = frozenset({int(Kind.MESSAGES), int(Kind.END)})
-_CHUNK = 256 * 1024
 _WIDTH = 4  # bytes of a message, which is its number; replies say whose they are too
 
 
@@ -45,15 +44,6 @@ class Line(Wire):
         self.client = client
         self.hosting = hosting
         self.guest: Guest | None = None
-
-
-def transmit(session: Session, wire: Wire, *, up: bool) -> None:
-    """See ``SessionIO.write()``."""
-    pipe = wire.up if up else wire.down
-    while not pipe.paused and (parts := session.transmit(_CHUNK)):
-        pipe.write(*frames(parts))
-        if not session.outbox.sendable:
-            return
 
 
 def as_frame(item: Item) -> Frame:
@@ -195,13 +185,10 @@ class Client:
             self.drop()
             return
         if not line.welcomed:
-            answer = items.pop(0)
-            if isinstance(answer, Refusal):
-                heard[Kind.REFUSAL] += 1
+            answer = take_welcome(items)
+            if answer is None:
                 self.drop()
                 return
-            assert isinstance(answer, Welcome)
-            heard[Kind.WELCOME] += 1
             self.session.outbox.agree(answer.window, answer.max_message)
             self.session.welcomed(answer.hosting, answer.received, resumed=answer.resumed)
             self.state = step(CHANNEL, self.state, ChannelEvent.WELCOMED)
@@ -228,7 +215,7 @@ class Client:
 
     def _flush(self) -> None:
         if self.line is not None and self.line.welcomed:
-            transmit(self.session, self.line, up=True)
+            transmit(self.session, self.line.up)
 
     def writable(self) -> None:
         assert self.line is not None
@@ -333,7 +320,7 @@ class Guest:
 
     def flush(self) -> None:
         if self.hosting.fence() and self.line is not None:
-            transmit(self.session, self.line, up=False)
+            transmit(self.session, self.line.down)
 
     def stop(self) -> None:
         self.deaf = True
@@ -424,12 +411,8 @@ class Hosting:
                 line.guest.session.lost()
                 self.look()
             return
-        if line.guest is None:
-            hello = items.pop(0)
-            assert isinstance(hello, Hello)
-            heard[Kind.HELLO] += 1
-            if not self._admit(line, hello):
-                return
+        if line.guest is None and not self._admit(line, take_hello(items)):
+            return
         guest = line.guest
         assert guest is not None
         inbox, outbox = guest.session.inbox, guest.session.outbox
