@@ -13,7 +13,17 @@ import pytest
 
 from open_channel.protocol.batches import pack
 from open_channel.protocol.control import Hello, decode_refusal, encode_hello
-from open_channel.protocol.frames import HEADER, MAGIC, VERSION, Decoder, Frame, Kind, encode
+from open_channel.protocol.frames import (
+    HEADER,
+    MAGIC,
+    SHARED,
+    VERSION,
+    Decoder,
+    Frame,
+    Kind,
+    encode,
+)
+from open_channel.protocol.shared import Offer, Place
 from tests.integration.members import (
     QUICK,
     Member,
@@ -36,6 +46,12 @@ def hello(member: bytes, counter: int = 1, service: str = "l", window: int = WIN
 
 def messages(*bodies: bytes) -> bytes:
     return encode(Kind.MESSAGES, len(bodies), 0, pack(list(bodies)))
+
+
+def told(place: Place, head: bytes) -> bytes:
+    """A message that is said to lie in shared memory."""
+    payload = place.encode(head)
+    return HEADER.pack(len(payload), Kind.MESSAGES, SHARED, 1, 0) + payload
 
 
 def noise(seed: int, size: int) -> bytes:
@@ -92,6 +108,19 @@ ATTACKS = {
         messages(b"slow") + messages(bytes(3 << 20)) + messages(bytes(3 << 20)), welcomed=True
     ),
     "part of a message": Attack(messages(b"whole", b"part")[:-2], welcomed=True, logged=False),
+    "an offer that is cut off": Attack(encode(Kind.OFFER, 0, 0, bytes(19)), welcomed=True),
+    "an offer of what is not there, and then of more": Attack(
+        2 * encode(Kind.OFFER, 0, 0, Offer(2**32 - 1, 4096, 7).encode())
+        + told(Place(64, 1 << 19, 7), b"head"),
+        welcomed=True,
+    ),
+    "a message in memory that was not offered": Attack(
+        told(Place(64, 1 << 19, 7), b"head"), welcomed=True
+    ),
+    "an offer that is taken with a payload": Attack(encode(Kind.TAKEN, 0, 0, b"x"), welcomed=True),
+    "what was not offered is taken": Attack(
+        encode(Kind.TAKEN) + encode(Kind.ACK, 0, 12345), welcomed=True
+    ),
     "a goodbye and more": Attack(encode(Kind.GOODBYE) + noise(4, 100), welcomed=True),
 }
 

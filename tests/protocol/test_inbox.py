@@ -259,3 +259,16 @@ def test_messages_that_are_not_large_alone_are_bytes():
     inbox.receive(messages_frame(bytes(LARGE - OVERHEAD)))
     inbox.receive(messages_frame(bytes(LARGE // 2), bytes(LARGE // 2)))
     assert [type(message) for message in inbox.messages] == [bytes, bytes, bytes]
+
+
+def test_a_message_that_lies_elsewhere_takes_its_place_in_the_row():
+    inbox = Inbox(Limits(), large=True)
+    elsewhere = Large(b"head", bytes(LARGE))
+    inbox.receive(messages_frame(b"before"))
+    inbox.receive(messages_frame(b"told", flags=REDELIVERED), elsewhere)
+    inbox.receive(messages_frame(b"behind"))
+    assert list(inbox.messages) == [b"before", elsewhere, b"behind"]
+    assert inbox.received == 3
+    inbox.messages.popleft()
+    inbox.messages.popleft()
+    assert inbox.redelivered

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from open_channel.errors import MessageTooLarge, OutboxFull, RemoteProtocolError
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD, Large, unpack
-from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
+from open_channel.protocol.frames import HEADER, REDELIVERED, SHARED, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
+from open_channel.protocol.shared import Place, Told
 from open_channel.protocol.states import SendState
 from tests.protocol.verbs import (
     ALL,
@@ -182,6 +185,26 @@ def test_small_messages_written_on_credit_leave_in_order_and_count():
     assert box.over
 
 
+class Watched(Place):
+    """One whose end can be seen."""
+
+
+def test_a_large_message_keeps_its_place_until_it_is_acknowledged():
+    box = outbox()
+    place = Watched(64, 200 * KIB, 7)
+    gone = weakref.finalize(place, bool)
+    box.write(Large(b"head", bytes(200 * KIB), place=place))
+    (large,) = box.take(ALL)
+    assert large.place is place
+    (frame,) = decode(whole(large.told(place, 3)))
+    assert (frame.kind, frame.flags, frame.number, frame.ack) == (Kind.MESSAGES, SHARED, 1, 3)
+    assert Told.decode(memoryview(frame.payload)) == (64, 200 * KIB, 7, b"head")
+    del place, large
+    assert gone.alive
+    box.acknowledge(1)
+    assert not gone.alive
+
+
 def test_a_large_message_leaves_alone_and_in_its_pieces():
     box = outbox()
     head, body = b"head", bytes(200 * KIB)
@@ -194,6 +217,7 @@ def test_a_large_message_leaves_alone_and_in_its_pieces():
     assert large.payload[2] is body
     assert messages_of(large) == [head + body]
     assert large.size == OVERHEAD + 4 + len(body)
+    assert large.place is None
     box.agree(window=1 << 20, max_message=4 + len(body))
     with pytest.raises(MessageTooLarge):
         box.agree(window=1 << 20, max_message=3 + len(body))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from open_channel.errors import LocalProtocolError, RemoteProtocolError
-from open_channel.protocol.frames import HEADER, Decoder, Kind
+from open_channel.protocol.batches import Large
+from open_channel.protocol.frames import HEADER, SHARED, Decoder, Frame, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.session import Session
+from open_channel.protocol.shared import Place, Told
 from open_channel.protocol.states import SendState, SessionState
 from tests.protocol.verbs import CHUNK, SMALL_WINDOW, Pair, decode, numbered, whole, write_batches
 
@@ -61,7 +63,7 @@ def test_one_tick_leaves_as_one_frame_with_the_acknowledgement(pair):
 
 
 def test_with_nothing_to_say_nothing_leaves(pair):
-    assert pair.member.session.transmit(CHUNK) == []
+    assert pair.member.session.transmit(2 * CHUNK) == []
     pair.member.write(b"one")
     pair.send_up()
     assert pair.send_down() == b""  # nobody has taken it yet
@@ -497,3 +499,64 @@ def test_a_receipt_lost_with_its_connection_is_repeated_with_no_patience():
     ours.welcomed(7, 0, resumed=True)
     assert len(ours.transmit(1 << 20)) == 1
     assert ours.transmit(1 << 20) == []
+
+
+# --- shared memory --------------------------------------------------------------------------------
+
+BODY = bytes(range(256)) * 1024
+"""Of more than ``LARGE`` bytes."""
+
+
+def test_a_large_message_is_told_where_it_lies(pair):
+    shared = []
+
+    def share(batch):
+        shared.append(bytes(batch.payload[-1]))
+        batch.place = Place(64, len(BODY), 7)
+        return True
+
+    pair.member.session.share = share
+    outbox = pair.member.session.outbox
+    write_batches(outbox, b"before", Large(b"head", BODY), b"behind")
+    frames = decode(whole(b"".join(pair.member.session.transmit(2 * CHUNK))))
+    assert shared == [BODY]
+    assert [(frame.flags, frame.number) for frame in frames] == [(0, 1), (SHARED, 1), (0, 1)]
+    assert Told.decode(memoryview(frames[1].payload)) == (64, len(BODY), 7, b"head")
+    inbox = pair.host.session.inbox
+    for frame in frames:
+        inbox.receive(frame, b"head" + BODY if frame.flags else None)
+    assert list(inbox.messages) == [b"before", b"head" + BODY, b"behind"]
+    inbox.messages.clear()
+    pair.send_down()
+    assert outbox.empty
+
+
+def test_one_large_message_alone_is_told_with_what_was_consumed(pair):
+    pair.host.write(b"one")
+    pair.send_down()
+    pair.member.take_all()
+    pair.member.session.share = lambda batch: True
+    pair.member.session.outbox.write(Large(b"head", BODY, place=Place(64, len(BODY), 7)))
+    (frame,) = decode(whole(b"".join(pair.member.session.transmit(2 * CHUNK))))
+    assert (frame.flags, frame.ack) == (SHARED, 1)
+
+
+def test_what_the_other_side_cannot_read_is_written(pair):
+    """And copied, where its memory may become another's before the kernel has taken it."""
+    pair.member.session.share = lambda batch: False
+    outbox = pair.member.session.outbox
+    there = memoryview(bytearray(BODY))
+    for place in None, Place(64, len(BODY), 7):
+        outbox.write(Large(b"head", there, place=place))
+        pieces = pair.member.session.transmit(2 * CHUNK)
+        assert (pieces[-1] is there) == (place is None)
+        (frame,) = decode(whole(b"".join(pieces)))
+        assert (frame.flags, bytes(frame.payload[4:])) == (0, b"head" + BODY)
+
+
+def test_a_message_in_shared_memory_counts_as_it_would_in_a_frame(narrow):
+    frame = Frame(Kind.MESSAGES, SHARED, 1, 0, memoryview(b""))
+    inbox = narrow.host.session.inbox
+    inbox.receive(frame, BODY)
+    with pytest.raises(RemoteProtocolError, match="in flight of 1024 allowed"):
+        inbox.receive(frame, BODY)

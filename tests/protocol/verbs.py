@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from open_channel.protocol.batches import pack, unpack
+from open_channel.protocol.batches import Message, pack, unpack
 from open_channel.protocol.frames import Decoder, Frame, Kind, encode
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Batch, Outbox
@@ -86,7 +86,7 @@ def write_in_a_row(box: Outbox, *messages: bytes) -> None:
         box.write(message)
 
 
-def write_batches(box: Outbox, *messages: bytes) -> None:
+def write_batches(box: Outbox, *messages: Message) -> None:
     """Write each message in a batch of its own."""
     for message in messages:
         box.write(message)

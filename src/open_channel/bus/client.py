@@ -30,7 +30,7 @@ from open_channel.errors import (
 from open_channel.io import fork
 from open_channel.io.link import LOOP_ENDED, Link
 from open_channel.io.lockfile import is_locked, read_file
-from open_channel.protocol.batches import OVERHEAD
+from open_channel.protocol.batches import LARGE, OVERHEAD, SEAL
 from open_channel.protocol.records import decode_host
 
 if TYPE_CHECKING:
@@ -305,9 +305,14 @@ class BusClient:
 
     def _take_room(self, size: int) -> None:
         self.room -= self._row.used()
-        if size + OVERHEAD >= self.room:
+        cost = size + OVERHEAD
+        if cost > LARGE:
             self._check_size(size)
-        self.room -= size + OVERHEAD
+            cost = SEAL  # no time is spent on its bytes here: some of them may leave together
+        elif cost >= self.room:
+            self._check_size(size)
+            self.room = max(self.room, size + 1)
+        self.room -= cost
 
     def _check_size(self, size: int) -> None:
         self.check_open()
@@ -316,7 +321,6 @@ class BusClient:
             raise MessageTooLarge(size=size, limit=limits.max_message)
         if self.core.backlog and self.core.backlog + size > limits.outbox:
             raise OutboxFull(size=self.core.backlog, limit=limits.outbox)
-        self.room = max(self.room, size + 1)
 
     def request(self, topic: str, data: object, to: bytes, everyone: bool, waits: Awaiting) -> int:
         """Send a request; returns its number. Raises what ``publish()`` does."""

@@ -41,6 +41,7 @@ from open_channel.protocol.records import HostRecord, decode_host, encode_record
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
+    from open_channel.io.arena import Arena
     from open_channel.io.interfaces import Service
 
 __all__ = ["Host"]
@@ -64,8 +65,10 @@ class Host:
         record: HostRecord,
         limits: Limits,
         service: Service,
+        arena: Arena | None = None,
     ) -> None:
         self.files = files
+        self.arena = arena
         self.record = record
         self.limits = limits
         self.loop = asyncio.get_running_loop()
@@ -109,7 +112,7 @@ class Host:
             heartbeat=float(member.limits.heartbeat),
             lineage=previous.lineage if previous is not None else hosting,
         )
-        host = cls(member.files, lock, record, member.limits, provider)
+        host = cls(member.files, lock, record, member.limits, provider, member.arena)
         try:
             host.bind()
             host.publish()

@@ -75,7 +75,7 @@ class Link:
         self._expiry: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self.session = Session(member.limits, hosts=False, carries=carries, large=not carries)
-        self.io = SessionIO(self.session, self._loop, self)
+        self.io = SessionIO(self.session, self._loop, self, arena=member.arena)
         self.io.beaten = self._beaten
         self.ended = False
 

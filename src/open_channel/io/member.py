@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from open_channel.io.arena import Arena
 from open_channel.io.presence import Presence
 from open_channel.protocol.records import MemberRecord
 
@@ -21,7 +22,7 @@ __all__ = ["Member"]
 class Member:
     """What every link of one opened channel shares."""
 
-    __slots__ = ("_links", "_record", "files", "id", "limits", "presence")
+    __slots__ = ("_links", "_record", "arena", "files", "id", "limits", "presence")
 
     def __init__(
         self,
@@ -45,6 +46,8 @@ class Member:
         )
         self.presence = Presence(files, self._record)
         """To be assured before each hello."""
+        self.arena = Arena(limits.shared)
+        """Where large messages lie while others copy them."""
         self._links = 0
 
     @property
@@ -68,3 +71,4 @@ class Member:
         self._links -= 1
         if not self._links:
             self.presence.leave()
+            self.arena.close()

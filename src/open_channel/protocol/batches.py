@@ -18,6 +18,8 @@ from open_channel.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from open_channel.protocol.shared import Place
+
 __all__ = [
     "BATCH_LIMIT",
     "LARGE",
@@ -57,14 +59,17 @@ _SMALL = 4096  # up to this mean size, copying the payload once makes slicing it
 class Large:
     """A message of more than ``LARGE`` bytes, in pieces of which none is copied.
 
-    Who writes one may put something of his own before a body; in what is received, all is one
-    piece: a view of the buffer that it was read into, which is nobody else's.
+    Who writes one may put something of his own before a body. What is received is one piece, a view
+    of the buffer that it was read into, which is nobody else's; or, of what came by shared memory,
+    the pieces of which the last was there.
     """
 
-    __slots__ = ("pieces", "size")
+    __slots__ = ("pieces", "place", "size")
 
-    def __init__(self, *pieces: bytes | memoryview) -> None:
+    def __init__(self, *pieces: bytes | memoryview, place: Place | None = None) -> None:
         self.pieces = pieces
+        self.place = place
+        """Where the last piece lies in memory of this process that others can read, if it does."""
         self.size = sum(map(len, pieces))
         """In bytes."""
 

@@ -14,6 +14,8 @@ in that machine's byte order.
     ACK       0                       ack     empty
     PING      0                       0       empty
     GOODBYE   0                       0       empty: this connection ends
+    OFFER     0                       0       memory that the sender shares (``protocol.shared``)
+    TAKEN     0                       0       empty: the memory that was offered can be read
 
 ``ack`` says how many messages of the other direction were consumed before this frame was written;
 it never falls, so 0 says nothing new. The header's layout and the three handshake kinds never
@@ -38,6 +40,7 @@ __all__ = [
     "HEADER",
     "MAGIC",
     "REDELIVERED",
+    "SHARED",
     "VERSION",
     "Decoder",
     "Frame",
@@ -50,6 +53,7 @@ MAGIC = int.from_bytes(b"OpenChan", "big")
 HEADER = struct.Struct("=IBBxxIQ")
 HANDSHAKE_LIMIT = 64 * 1024  # bytes of payload before a connection is welcomed
 REDELIVERED = 0x01  # flag of MESSAGES: an earlier host may have handled these
+SHARED = 0x02  # flag of MESSAGES: one message that lies in shared memory
 
 _FIRST_BUFFER = 8 * 1024  # an idle connection holds no more than this
 _LAST_BUFFER = 256 * 1024  # a busy one reads this much with one system call
@@ -69,6 +73,8 @@ class Kind(IntEnum):
     ACK = 6
     PING = 7
     GOODBYE = 8
+    OFFER = 9
+    TAKEN = 10
 
 
 def _is_free(buffer: bytearray) -> bool:
@@ -99,7 +105,7 @@ _new_frame = cast(
 _HEADER, _unpack_header = HEADER.size, HEADER.unpack_from
 _MESSAGES = int(Kind.MESSAGES)  # a plain int: the decoder compares it for every frame
 _KINDS = frozenset(Kind)
-_EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE})
+_EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE, Kind.TAKEN})
 HANDSHAKE = frozenset({int(Kind.HELLO), int(Kind.WELCOME), int(Kind.REFUSAL)})
 """The kinds that come before messages may."""
 

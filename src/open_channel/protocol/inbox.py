@@ -28,7 +28,6 @@ class Inbox:
     """What was received and is not consumed yet; ``messages`` is for the user's side to take."""
 
     __slots__ = (
-        "_large",
         "_marked",
         "_unacked",
         "_unacked_size",
@@ -37,12 +36,14 @@ class Inbox:
         "end_waits",
         "ended",
         "in_hand",
+        "large",
         "messages",
         "received",
     )
 
     def __init__(self, limits: Limits, *, large: bool = False) -> None:
-        self._large = large
+        self.large = large
+        """Whether its user takes large messages as they were read: see ``batches.Large``."""
         self.messages: deque[Message] = deque()
         self.received = 0
         """How much has arrived of the present hosting; the end counts as one."""
@@ -59,8 +60,8 @@ class Inbox:
         self._unacked: deque[tuple[int, int]] = deque()  # (number, size) of batches
         self._unacked_size = 0
 
-    def receive(self, frame: Frame) -> None:
-        """Take in a MESSAGES or END frame.
+    def receive(self, frame: Frame, message: Message | None = None) -> None:
+        """Take in a MESSAGES or END frame; ``message`` is what lies elsewhere than in its payload.
 
         Raises RemoteProtocolError when it is malformed, exceeds the window or follows the end.
         """
@@ -70,7 +71,7 @@ class Inbox:
         if kind == _END:
             self.end()
             return
-        size = len(payload)
+        size = len(payload) if message is None else len(message) + OVERHEAD
         unacked = self._unacked
         if self._unacked_size + size > self._window or len(unacked) > _UNSETTLED:
             self._settle()
@@ -80,7 +81,9 @@ class Inbox:
                 raise RemoteProtocolError(
                     reason=f"{before + size} bytes in flight of {self._window} allowed"
                 )
-        if size > LARGE and number == 1 and self._large:
+        if message is not None:
+            self.messages.append(message)
+        elif size > LARGE and number == 1 and self.large:
             self.messages.append(Large(unwrap_one(payload)))
         else:
             self.messages += unpack(payload, number)

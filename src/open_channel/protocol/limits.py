@@ -55,6 +55,11 @@ class Limits:
     """How much a broker keeps for a member that lags, and a member for a subscription; beyond it
     messages are dropped, and counted."""
 
+    shared: int = 16 * _MIB
+    """How much memory one process shares with the others for messages of more than 128 KiB, from
+    the first of them on; 0 for none: they travel through the sockets then, as they do where there
+    is no room, and on systems other than Linux."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.max_message <= 2**31:
             raise ValueError(f"max_message is {self.max_message}, not 0 to 2 GiB")
@@ -62,8 +67,8 @@ class Limits:
             raise ValueError("window and drain go from 1 KiB and 0 up to what the outbox holds")
         if not 0 < self.heartbeat < self.timeout or self.heartbeat > LONGEST_HEARTBEAT:
             raise ValueError("heartbeat is more than 0, less than the timeout and at most an hour")
-        if not self.lag > 0 or not self.grace > 0 or self.queue < 0:
-            raise ValueError("lag and grace are more than 0, and queue is from 0 on")
+        if not self.lag > 0 or not self.grace > 0 or self.queue < 0 or self.shared < 0:
+            raise ValueError("lag and grace are more than 0, queue and shared are from 0 on")
 
     @property
     def max_payload(self) -> int:

@@ -24,7 +24,7 @@ from open_channel.protocol.batches import (
     pack,
     unpack,
 )
-from open_channel.protocol.frames import HEADER, REDELIVERED, Kind
+from open_channel.protocol.frames import HEADER, REDELIVERED, SHARED, Kind
 from open_channel.protocol.states import SENDING, SendEvent, SendState, step
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from open_channel.protocol.batches import Message
     from open_channel.protocol.limits import Limits
+    from open_channel.protocol.shared import Place
 
 __all__ = ["SMALL", "Batch", "Outbox"]
 
@@ -44,15 +45,23 @@ _WRITING, _ENDING = SendState.WRITING, SendState.ENDING  # looked up faster than
 class Batch:
     """Some messages, or the end, on their way: a frame but for its header."""
 
-    __slots__ = ("count", "flags", "floor", "kind", "last", "payload", "size")
+    __slots__ = ("count", "flags", "floor", "kind", "last", "payload", "place", "size")
 
     def __init__(
-        self, payload: list[bytes | memoryview], count: int, size: int, last: int, floor: int
+        self,
+        payload: list[bytes | memoryview],
+        count: int,
+        size: int,
+        last: int,
+        floor: int,
+        place: Place | None = None,
     ) -> None:
         self.kind = _MESSAGES if payload else _END
         self.flags = 0
         self.payload = payload
         """In pieces to be written in a row: a large message is not copied."""
+        self.place = place
+        """Where the last piece lies in shared memory, if it does."""
         self.count = count
         self.size = size
         """The payload's size in bytes; what it counts against the window and the outbox."""
@@ -66,6 +75,11 @@ class Batch:
         """What goes before the payload."""
         length = self.size if self.kind == _MESSAGES else 0
         return HEADER.pack(length, self.kind, self.flags, self.count, ack)
+
+    def told(self, place: Place, ack: int) -> bytes:
+        """The frame that tells of a large message where its body lies."""
+        payload = place.encode(b"".join(self.payload[1:-1]))  # a length comes first
+        return HEADER.pack(len(payload), self.kind, self.flags | SHARED, 1, ack) + payload
 
 
 class Outbox:
@@ -182,15 +196,18 @@ class Outbox:
         size = self._pending_size
         self._accounted = self._pending_size = 0
         payload: list[bytes | memoryview]
+        place = None
         if size <= LARGE or count > 1:  # a larger one is always alone: see write()
             payload = [pack(messages)]
         else:
             first = messages[0]
-            pieces = first.pieces if isinstance(first, Large) else (first,)
-            payload = [LENGTH.pack(len(first)), *pieces]
+            payload = [LENGTH.pack(len(first)), first]
+            if isinstance(first, Large):
+                payload[1:] = first.pieces
+                place = first.place
         self.batches += 1
         last = self._sealed = self._sealed + count
-        return Batch(payload, count, size, last, self._pending_floor)
+        return Batch(payload, count, size, last, self._pending_floor, place)
 
     def finish(self) -> None:
         """End the stream behind all that was written; again is harmless."""

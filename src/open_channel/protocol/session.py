@@ -13,13 +13,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from open_channel.protocol.batches import LARGE
 from open_channel.protocol.frames import HEADER, Kind
 from open_channel.protocol.inbox import Inbox
 from open_channel.protocol.outbox import Outbox
 from open_channel.protocol.states import SESSION, SessionEvent, SessionState, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from open_channel.protocol.limits import Limits
+    from open_channel.protocol.outbox import Batch
 
 __all__ = ["Session"]
 
@@ -49,6 +53,7 @@ class Session:
         "inbox",
         "outbox",
         "patience",
+        "share",
         "state",
     )
 
@@ -61,6 +66,9 @@ class Session:
         self.patience = 0
         """How many consumed messages may wait for something that their acknowledgement can travel
         with, or for a good part of the window to be used up."""
+        self.share: Callable[[Batch], bool] | None = None
+        """Puts the body of a large message where the other side can read it, if that is possible:
+        the batch has a place then."""
         self.inbox = Inbox(limits, large=large)
         self.outbox = Outbox(limits, self.inbox.consumed if hosts else int)
         self.state = SessionState.NEW
@@ -116,12 +124,24 @@ class Session:
             return [HEADER.pack(0, _ACK, 0, 0, ack)] if ack > before else []
         # Only the last frame acknowledges: the others would overtake what is behind them.
         last = batches.pop()
-        if not batches:
+        if not batches and last.size <= LARGE:
             return [last.header(ack), *last.payload]
         out: list[bytes | memoryview] = []
         for batch in batches:
-            out.append(batch.header(before))
-            out += batch.payload
-        out.append(last.header(ack))
-        out += last.payload
+            self._add(batch, before, out)
+        self._add(last, ack, out)
         return out
+
+    def _add(self, batch: Batch, ack: int, out: list[bytes | memoryview]) -> None:
+        """Append a frame, in pieces."""
+        if batch.size <= LARGE or batch.count > 1:
+            out.append(batch.header(ack))
+            out += batch.payload
+        elif self.share is not None and self.share(batch) and batch.place is not None:
+            out.append(batch.told(batch.place, ack))
+        else:
+            out.append(batch.header(ack))
+            out += batch.payload
+            if batch.place is not None:
+                # It may be another's when the connection, closing, still holds what was written.
+                out[-1] = bytes(out[-1])

@@ -44,7 +44,15 @@ ACCEPTED: Mapping[ConnectionState, frozenset[int]] = {
     ConnectionState.AWAITING_HELLO: frozenset({Kind.HELLO}),
     ConnectionState.AWAITING_WELCOME: frozenset({Kind.WELCOME, Kind.REFUSAL}),
     ConnectionState.OPEN: frozenset(
-        {Kind.MESSAGES, Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE},
+        {
+            Kind.MESSAGES,
+            Kind.END,
+            Kind.ACK,
+            Kind.PING,
+            Kind.GOODBYE,
+            Kind.OFFER,
+            Kind.TAKEN,
+        },
     ),
     ConnectionState.CLOSED: frozenset(),
 }

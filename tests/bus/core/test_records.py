@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from open_channel.bus.core import records as r
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import LARGE, Large, Message
+from open_channel.protocol.shared import Place
 
 ME, OTHER = b"m" * 16, b"o" * 16
 INFO = r.MemberInfo(ME, 42, {"role": "web"})
@@ -180,6 +181,54 @@ def test_a_large_job_there_and_back():
     job = r.decode_job(received(record))
     assert (job.subscription, job.seq, job.redelivered, job.turn) == (3, 7, True, 2)
     assert job.publication.messages() == [body]
+
+
+def apart(record: Message) -> Large:
+    """As it comes out of shared memory: a head, and a body that lies elsewhere."""
+    assert isinstance(record, Large)
+    *head, body = record.pieces
+    return Large(b"".join(head), body, place=Place(64, len(body), 7))
+
+
+def test_a_body_that_lies_elsewhere_is_not_copied():
+    body = bytes(LARGE + 1)
+    record = apart(r.encode_publication(r.PUBLISH, 0, b"news", 7, ME, r.NOBODY, [body]))
+    found = r.parse(record)
+    assert (found.topic, found.total, found.first, found.last) == ("news", 1, 7, 7)
+    assert found.messages()[0] is body
+    assert found.opening(3) == body[:3]
+    job = r.encode_job(3, 7, True, 2, record)
+    again = r.mark_resent(record)
+    for one in job, again:
+        assert isinstance(one, Large)
+        assert one.place is record.place
+        assert one.pieces[-1] is body
+    found = r.decode_job(apart(job)).publication
+    assert (found.topic, found.first) == ("news", 7)
+    assert found.messages()[0] is body
+
+
+def test_the_opening_of_a_message():
+    body = b"opening and the rest"
+    record = r.encode_publication(r.PUBLISH, 0, b"news", 7, ME, r.NOBODY, [body])
+    assert r.parse(record).opening(7) == b"opening"
+    assert r.parse(received(record)).opening(7) == b"opening"
+
+
+def test_a_head_that_does_not_fit_what_lies_elsewhere():
+    body = bytes(LARGE + 1)
+    record = r.encode_publication(r.PUBLISH, 0, b"news", 7, ME, r.NOBODY, [body])
+    assert isinstance(record, Large)
+    head = bytes(record.head)
+    two = r.HEADER.pack(r.PUBLISH, 0, 4, 2, 7, ME, r.NOBODY) + b"news" + bytes(8)
+    for pieces in ((head + b"+", body), (head, body, body), (two, body)):
+        with pytest.raises(RemoteProtocolError, match="lies elsewhere"):
+            r.parse(Large(*pieces))
+    for size in range(len(head)):
+        with pytest.raises(RemoteProtocolError):
+            r.parse(Large(head[:size], body))
+    with pytest.raises(RemoteProtocolError, match=f"of other than {LARGE} bytes"):
+        r.parse(Large(head, body[1:])).messages()
 
 
 def test_what_is_large_and_no_publication():

@@ -11,7 +11,7 @@ from open_channel.bus.core import records as r
 from open_channel.bus.core.records import Flag, Subscribe
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
 from open_channel.errors import RemoteProtocolError
-from open_channel.protocol.batches import BATCH_LIMIT
+from open_channel.protocol.batches import BATCH_LIMIT, LARGE, Large
 
 ME, OTHER = b"m" * 16, b"o" * 16
 DONE = r.encode_done([(1, "g t")])
@@ -109,6 +109,18 @@ def test_one_that_could_not_be_handed_on_as_a_job_is_refused():
     Vetting(len(record)).publication(r.PUBLISH, record, ME)
     with pytest.raises(RemoteProtocolError, match=f"of {len(record)} bytes"):
         Vetting(len(record) - 1).publication(r.PUBLISH, record, ME)
+
+
+def test_a_large_body_that_lies_elsewhere():
+    body = bytes(LARGE + 1)
+    large = r.encode_publication(r.PUBLISH, 0, b"news", 1, ME, r.NOBODY, [body])
+    assert isinstance(large, Large)
+    found = Vetting(1 << 30).publication(r.PUBLISH, large, ME)
+    assert found.messages()[0] is body
+    with pytest.raises(RemoteProtocolError, match="table does not fit"):
+        Vetting(1 << 30).publication(r.PUBLISH, Large(large.head, body[1:]), ME)
+    answer = r.encode_publication(r.DIRECT, Flag.REPLY, b"", 1, ME, OTHER, [body])
+    assert Vetting(1 << 30).publication(r.DIRECT, answer, ME).opening(9) == bytes(9)
 
 
 def test_topics_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):

@@ -137,7 +137,19 @@ class Publication(NamedTuple):
 
     def messages(self) -> list[bytes]:
         """Its messages, each as bytes of its own; raises RemoteProtocolError."""
+        if isinstance(self.record, Large) and (rest := self.record.pieces[1:]):
+            (body,) = rest
+            if LENGTH.unpack_from(self.data, self.start)[0] != len(body):
+                raise RemoteProtocolError(reason=f"a message of other than {len(body)} bytes")
+            return [bytes(body)]
         return unpack(memoryview(self.data)[self.start :], self.total)
+
+    def opening(self, size: int) -> bytes:
+        """The first bytes of its only message."""
+        start = self.start + LENGTH.size
+        if isinstance(self.record, Large) and (rest := self.record.pieces[1:]):
+            return bytes(rest[0][:size])
+        return bytes(self.data[start : start + size])
 
 
 # Half the time of the class's own constructor.
@@ -163,7 +175,11 @@ def encode_publication(
 
 def parse(record: Message) -> Publication:
     """The header of what was received; raises RemoteProtocolError when it is none."""
-    data = record if isinstance(record, bytes) else record.head
+    data: bytes | memoryview
+    if isinstance(record, bytes):
+        data, rest = record, 0
+    else:
+        data, rest = record.head, len(record.pieces) - 1
     try:
         _, flags, size, count, first, sender, to = _unpack_header(data)
     except error:
@@ -171,6 +187,8 @@ def parse(record: Message) -> Publication:
     start = _HEADER + size
     if not count or not 0 < first < _NUMBERS - count or start + 4 * count > len(data):
         raise RemoteProtocolError(reason=f"a publication of {count} messages, number {first}")
+    if rest and (rest > 1 or count > 1 or start + 4 != len(data)):
+        raise RemoteProtocolError(reason=f"{count} messages of which one lies elsewhere")
     try:
         topic = str(data[_HEADER:start], "utf-8")
     except UnicodeDecodeError as reason:
@@ -184,7 +202,8 @@ def mark_resent(record: Message) -> Message:
     if isinstance(record, bytes):
         return record[:1] + bytes((record[1] | RESENT,)) + record[2:]
     head, *rest = record.pieces
-    return Large(b"".join((head[:1], bytes((head[1] | RESENT,)), head[2:])), *rest)
+    marked = b"".join((head[:1], bytes((head[1] | RESENT,)), head[2:]))
+    return Large(marked, *rest, place=record.place)
 
 
 class Delivery(NamedTuple):
@@ -204,17 +223,21 @@ def encode_job(
 ) -> Message:
     """``record`` is a publication of the one message."""
     header = _JOB.pack(JOB, redelivered, turn, subscription, seq)
-    return header + record if isinstance(record, bytes) else Large(header, *record.pieces)
+    if isinstance(record, bytes):
+        return header + record
+    return Large(header, *record.pieces, place=record.place)
 
 
 def decode_job(record: Message) -> Delivery:
     """Raises RemoteProtocolError when it is none."""
-    data = record if isinstance(record, bytes) else record.head
-    if len(data) < JOB_SIZE:
-        raise RemoteProtocolError(reason=f"a job of {len(data)} bytes")
-    _, redelivered, turn, subscription, seq = _JOB.unpack_from(data)
-    data = data[JOB_SIZE:]
-    publication = parse(data if isinstance(data, bytes) else Large(data))
+    head = record if isinstance(record, bytes) else record.head
+    if len(head) < JOB_SIZE:
+        raise RemoteProtocolError(reason=f"a job of {len(head)} bytes")
+    _, redelivered, turn, subscription, seq = _JOB.unpack_from(head)
+    if isinstance(record, bytes):
+        publication = parse(record[JOB_SIZE:])
+    else:
+        publication = parse(Large(head[JOB_SIZE:], *record.pieces[1:]))
     return Delivery(subscription, seq, bool(redelivered), turn, publication)
 
 

@@ -76,7 +76,8 @@ class Vetting:
 def _vet_table(publication: r.Publication) -> None:
     """Whether the lengths of the messages fit what follows them."""
     data, start, total = publication.data, publication.start, publication.total
-    if total == 1 and _unpack_length(data, start)[0] == len(data) - start - OVERHEAD:
+    rest = len(publication.record) - start
+    if total == 1 and _unpack_length(data, start)[0] == rest - OVERHEAD:
         return
     end = start + OVERHEAD * total
     table = bytes(data[start:end])
@@ -86,7 +87,7 @@ def _vet_table(publication: r.Publication) -> None:
         size = total * int.from_bytes(first, byteorder)
     else:
         size = sum(memoryview(table).cast("I"))
-    if size != len(data) - end or (total > 1 and len(data) - start > BATCH_LIMIT):
+    if size != rest - OVERHEAD * total or (total > 1 and rest > BATCH_LIMIT):
         raise RemoteProtocolError(reason="a publication whose table does not fit its messages")
 
 
@@ -96,8 +97,7 @@ def _vet_reply(kind: int, publication: r.Publication) -> None:
     if kind == r.PUBLISH or flags & _REQUEST or total != 1:
         raise RemoteProtocolError(reason=f"{total} replies, kind {kind}, flags {flags:#x}")
     if flags & _REPLY:
-        start = publication.start + 4
-        r.decode_reply(bytes(publication.data[start : start + r.REPLY_SIZE]))
+        r.decode_reply(publication.opening(r.REPLY_SIZE))
     else:
         r.decode_done(publication.messages()[0])
 

@@ -1,0 +1,214 @@
+"""Memory that this process shares: where large messages lie while others copy them.
+
+On Linux it is a ``memfd``, sealed so that it cannot shrink under a reader (``memfd_create(2)``,
+``fcntl(2)``), which the peers open as ``/proc/PID/fd/N`` (``proc(5)``: one of the same user can);
+nothing has to be passed along a socket, and nothing is on a disk. Where that cannot be done,
+messages travel through the sockets.
+
+A memfd for each message would gain nothing: making one with 1 MiB in it took 691 us, because its
+pages are new, and 1 MiB through a socket takes 219. So there is one, whose places are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import sys
+import threading
+from bisect import insort
+from collections import deque
+
+from open_channel.io import fork
+from open_channel.protocol.shared import STAMP, Offer, Place
+
+__all__ = ["Arena", "Foreign", "Slot"]
+
+_GRAIN = 16 * 1024  # places begin at multiples of it
+_BEFORE = 64  # bytes before a place, for its stamp: copying from a cache line's start is quicker
+_LARGEST = 1 << 32  # bytes of a peer's memory that are mapped
+_NUMBERS = 1 << 64
+
+
+class Slot(Place):
+    """A place in an arena; when nobody has it any more it is free."""
+
+    __slots__ = ("_arena", "view")
+
+    def __init__(self, arena: Arena, memory: memoryview, at: int, length: int, stamp: int) -> None:
+        super().__init__(at, length, stamp)
+        self._arena = arena
+        self.view = memory[at : at + length]
+        """The bytes."""
+
+    def __del__(self) -> None:
+        # In whatever thread, and in the midst of whatever: so it is only noted.
+        self._arena.given_back.append((self.at, self.length))
+
+
+class Arena:
+    """The memory of one opened channel; made when it is first needed. Any thread may use it."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size // _GRAIN * _GRAIN
+        self.given_back: deque[tuple[int, int]] = deque()
+        self._lock = threading.Lock()
+        self._memory: memoryview | None = None
+        self._descriptor = -1
+        self._first = self._stamp = 0
+        self._free: list[tuple[int, int]] = []
+        """(where, how much), in order, no two adjacent."""
+        self._open = self._size > _GRAIN and sys.platform == "linux"
+
+    def put(self, body: bytes | memoryview) -> Slot | None:
+        """Copy bytes to a place of their own; None when there is no room."""
+        if not self._open:
+            return None
+        with self._lock:
+            memory = self._made()
+            slot = self._take(memory, len(body)) if memory is not None else None
+        if slot is not None:
+            slot.view[:] = body
+        return slot
+
+    def offer(self) -> Offer | None:
+        """What a peer needs in order to read; None when nothing is shared."""
+        if not self._open:
+            return None
+        with self._lock:
+            if self._made() is None:
+                return None
+            return Offer(self._descriptor, self._size, self._first)
+
+    def _made(self) -> memoryview | None:
+        if self._memory is None and self._open:
+            self._make()
+        return self._memory
+
+    def _make(self) -> None:
+        if sys.platform != "linux":
+            return
+        try:
+            with fork.guard:
+                self._descriptor = os.memfd_create("open-channel", os.MFD_ALLOW_SEALING)
+                fork.watch(self)
+                os.ftruncate(self._descriptor, self._size)
+                seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+                fcntl.fcntl(self._descriptor, fcntl.F_ADD_SEALS, seals)
+                self._memory = memoryview(mmap.mmap(self._descriptor, self._size))
+        except OSError:
+            self._close()
+            return
+        # Nobody can have bytes that look like a stamp by chance, or know one beforehand.
+        self._first = self._stamp = int.from_bytes(os.urandom(STAMP.size), "big")
+        STAMP.pack_into(self._memory, 0, self._first)
+        self._free = [(_GRAIN, self._size - _GRAIN)]
+
+    def _take(self, memory: memoryview, length: int) -> Slot | None:
+        while self.given_back:
+            self._give_back(memory, *self.given_back.popleft())
+        need = _grains(length)
+        for number, (start, room) in enumerate(self._free):
+            if room >= need:
+                if room > need:
+                    self._free[number] = start + need, room - need
+                else:
+                    del self._free[number]
+                stamp = self._stamp = (self._stamp + 1) % _NUMBERS
+                STAMP.pack_into(memory, start, stamp)
+                return Slot(self, memory, start + _BEFORE, length, stamp)
+        return None
+
+    def _give_back(self, memory: memoryview, at: int, length: int) -> None:
+        start, room = at - _BEFORE, _grains(length)
+        STAMP.pack_into(memory, start, 0)  # before anything else is put there
+        free = self._free
+        insort(free, (start, room))
+        number = free.index((start, room))
+        if number + 1 < len(free) and start + room == free[number + 1][0]:
+            room += free.pop(number + 1)[1]
+            free[number] = start, room
+        if number and sum(free[number - 1]) == start:
+            before, size = free[number - 1]
+            free[number - 1 : number + 1] = [(before, size + room)]
+
+    def close(self) -> None:
+        """Share nothing more; what lies there can still be read by those who have opened it."""
+        if self._open:
+            with self._lock:
+                self._close()
+
+    def _close(self) -> None:
+        self._open = False
+        self._memory = None
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            fork.unwatch(self)
+            os.close(descriptor)
+
+    def forked(self) -> None:
+        """In a child: see ``io.fork``. Its lock may be held by a thread that is not here."""
+        self._open = False
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        if self._memory is not None:
+            _unmap(self._memory)
+
+
+def _unmap(memory: memoryview) -> None:
+    """In a child; a mapping has a descriptor of its own. What is being written keeps it."""
+    mapping = memory.obj
+    memory.release()
+    if isinstance(mapping, mmap.mmap):
+        with contextlib.suppress(BufferError):
+            mapping.close()
+
+
+def _grains(length: int) -> int:
+    """How much a place takes, in bytes."""
+    return -(-(length + _BEFORE) // _GRAIN) * _GRAIN
+
+
+class Foreign:
+    """Memory that a peer shares, to be read."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._memory = memory
+        fork.watch_weakly(self)
+
+    def forked(self) -> None:
+        """In a child: see ``io.fork``."""
+        _unmap(self._memory)
+
+    @classmethod
+    def open(cls, pid: int, offer: Offer) -> Foreign | None:
+        """None when this process may not read it, or it is not what was offered."""
+        if sys.platform != "linux" or not STAMP.size <= offer.size <= _LARGEST:
+            return None
+        # Whatever it is that is opened, this does not wait for it.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        with contextlib.suppress(OSError, ValueError), fork.guard:  # ValueError: a smaller file
+            descriptor = os.open(f"/proc/{pid}/fd/{offer.descriptor}", flags)
+            try:
+                # Or it could shrink while it is read, which would kill this process.
+                if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                    return None
+                memory = mmap.mmap(descriptor, offer.size, prot=mmap.PROT_READ)
+            finally:
+                os.close(descriptor)
+            if STAMP.unpack_from(memory)[0] == offer.stamp:
+                return cls(memoryview(memory))
+        return None
+
+    def at(self, place: int, length: int) -> memoryview | None:
+        """The bytes at a place; None when they are not all there."""
+        if place < _BEFORE or place + length > len(self._memory):
+            return None
+        return self._memory[place : place + length]
+
+    def holds(self, place: int, stamp: int) -> bool:
+        """Whether what is at a place now is what it was when the peer told of it."""
+        (now,) = STAMP.unpack_from(self._memory, place - _BEFORE)
+        return bool(now == stamp)

@@ -1,0 +1,57 @@
+"""A process that hosts, subscribes to or publishes large messages, for their tests."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from open_channel import Channel, open_channel
+
+COUNT = 600
+SUBSCRIBERS = 2
+
+
+def body(number: int) -> bytes:
+    return number.to_bytes(4, "big") * (64 * 1024)
+
+
+def tell(key: str, value: int = 0) -> None:
+    print(f'{{"{key}": {value}}}', flush=True)
+
+
+async def subscribe(channel: Channel) -> None:
+    async with channel.subscribe("big", queue=1 << 30) as subscription:
+        tell("ready")
+        for number in range(COUNT):
+            message = await subscription.get()
+            assert message.body == body(number), f"{message.body[:4]!r} for {number}"
+            assert not message.missed
+        await channel.publish("done", "all", confirm=True)
+        await asyncio.Event().wait()
+
+
+async def publish(channel: Channel) -> None:
+    async with channel.subscribe("done") as done:
+        tell("ready")
+        for number in range(COUNT):
+            await channel.publish("big", body(number))
+            if number % 50 == 0:
+                await channel.flush()
+                tell("confirmed", number)
+        for _ in range(SUBSCRIBERS):
+            await done.get()
+        tell("done")
+
+
+async def host(channel: Channel) -> None:
+    tell("ready")
+    await asyncio.Event().wait()
+
+
+async def main(role: str) -> None:
+    async with open_channel("shop", hosts=role == "host") as channel:
+        await {"host": host, "publish": publish, "subscribe": subscribe}[role](channel)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,245 @@
+"""Large messages: they lie in memory that processes share, and nothing depends on that."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_channel import Channel, Job, Limits, Message, open_channel
+from open_channel.io.arena import Foreign
+from open_channel.io.wire import Wire
+from open_channel.sync import open_channel as open_channel_here
+from tests.bus.conftest import Joiner
+from tests.bus.large_process import SUBSCRIBERS
+from tests.processes import Process, Processes, processes, wait_for
+
+__all__ = ["processes"]
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nothing is shared elsewhere")
+
+MIB = 1024 * 1024
+FIRST = bytes(range(256)) * 1024
+"""With the first, those who are to share find each other."""
+
+Written = Callable[[], int]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Written:
+    """How many bytes the connections of this process were given since this was asked before."""
+    sizes: list[int] = []
+    write = Wire.write
+
+    def counting(wire: Wire, parts: Any) -> None:
+        sizes.append(sum(map(len, parts)))
+        write(wire, parts)
+
+    def since() -> int:
+        size = sum(sizes)
+        sizes.clear()
+        return size
+
+    monkeypatch.setattr(Wire, "write", counting)
+    return since
+
+
+def body(number: int, size: int = MIB) -> bytes:
+    return number.to_bytes(4, "big") * (size // 4)
+
+
+async def warm(publisher: Channel, *subscribers: Any) -> None:
+    """Until the connections between these share memory."""
+    for _ in range(2):
+        await publisher.publish("big", FIRST, confirm=True)
+        for subscription in subscribers:
+            assert (await subscription.get()).body == FIRST
+
+
+async def test_a_large_message_takes_little_room_in_the_sockets(
+    join: Joiner, written: Written
+) -> None:
+    host = await join()
+    publisher = await join(hosts=False)
+    async with host.subscribe("big") as one, publisher.subscribe("big") as other:
+        await warm(publisher, one, other)
+        written()
+        for number in range(30):
+            await publisher.publish("big", body(number), confirm=True)
+            assert (await one.get()).body == (await other.get()).body == body(number)
+        assert written() < MIB
+
+
+async def test_what_was_received_does_not_change_later(join: Joiner) -> None:
+    host = await join()
+    publisher = await join(hosts=False)
+    async with host.subscribe("big", queue=1 << 30) as subscription:
+        await warm(publisher, subscription)
+        for number in range(40):
+            await publisher.publish("big", body(number))
+        await publisher.flush()
+        received = [await subscription.get() for _ in range(40)]
+    assert [message.body for message in received] == [body(number) for number in range(40)]
+    assert not any(message.missed for message in received)
+
+
+async def test_jobs_requests_and_replies(join: Joiner, written: Written) -> None:
+    def twice(request: Message) -> bytes:
+        return request.body * 2
+
+    host = await join()
+    other = await join(hosts=False)
+    async with (
+        other.serve("twice", twice),
+        other.subscribe("jobs", group="workers") as jobs,
+    ):
+        for _ in range(3):
+            written()
+            assert await host.request("twice", FIRST) == FIRST * 2
+            await host.publish("jobs", FIRST)
+            job = await jobs.get()
+            assert isinstance(job, Job)
+            assert job.body == FIRST
+            job.ack()
+            await host.flush()
+        assert written() < len(FIRST)
+
+
+async def test_a_listener_and_its_client(channel_dir: Path, written: Written) -> None:
+    async def listener(socket: Any) -> None:
+        async for message in socket:
+            socket.write(message + b"!")
+
+    channel = open_channel("chat", listener)
+    socket = channel.connect()
+    for _ in range(3):
+        written()
+        socket.write(FIRST)
+        assert await socket.read() == FIRST + b"!"
+    assert written() < len(FIRST)
+    await socket.close()
+
+
+@pytest.mark.parametrize("who", ["publisher", "host"])
+async def test_who_shares_none_gets_and_sends_as_well(
+    join: Joiner, written: Written, who: str
+) -> None:
+    none = Limits(shared=0)
+    host = await join(**({"limits": none} if who == "host" else {}))
+    publisher = await join(hosts=False, **({"limits": none} if who == "publisher" else {}))
+    async with host.subscribe("big") as subscription:
+        await warm(publisher, subscription)
+        written()
+        for number in range(10):
+            await publisher.publish("big", body(number), confirm=True)
+            assert (await subscription.get()).body == body(number)
+        assert 10 * MIB < written() < 11 * MIB  # one way of two
+
+
+async def test_one_that_cannot_read_it_gets_it_through_its_socket(
+    join: Joiner, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /proc is not mounted, or shows another container's processes."""
+    monkeypatch.setattr(Foreign, "open", lambda pid, offer: None)
+    host = await join()
+    async with host.subscribe("big") as subscription:
+        await warm(host, subscription)
+        written()
+        await host.publish("big", body(1), confirm=True)
+        assert (await subscription.get()).body == body(1)
+        assert written() > 2 * MIB
+
+
+async def test_more_than_there_is_room_for_goes_through_the_sockets(
+    join: Joiner, written: Written
+) -> None:
+    limits = Limits(shared=3 * MIB)
+    host = await join(limits=limits)
+    publisher = await join(hosts=False, limits=limits)
+    async with host.subscribe("big", queue=1 << 30) as subscription:
+        await warm(publisher, subscription)
+        for size in (5 * MIB, MIB, 7 * MIB, 2 * MIB, 64 * MIB, MIB):
+            await publisher.publish("big", body(size, size))
+        for size in (5 * MIB, MIB, 7 * MIB, 2 * MIB, 64 * MIB, MIB):
+            assert (await subscription.get()).body == body(size, size)
+        written()
+        await publisher.publish("big", body(1), confirm=True)  # all the room is there again
+        assert (await subscription.get()).body == body(1)
+        assert written() < MIB
+
+
+async def test_what_is_not_there_any_more_ends_the_connection_and_is_sent_again(
+    join: Joiner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = await join()
+    publisher = await join(hosts=False)
+    async with host.subscribe("big") as subscription:
+        await warm(publisher, subscription)
+        holds, gone = Foreign.holds, [True]
+
+        def at_first_not(foreign: Foreign, place: int, stamp: int) -> bool:
+            return not gone.pop() if gone else holds(foreign, place, stamp)
+
+        monkeypatch.setattr(Foreign, "holds", at_first_not)
+        for number in range(5):
+            await publisher.publish("big", body(number))
+        for number in range(5):
+            message = await subscription.get()
+            assert (message.body, message.missed) == (body(number), 0)
+        assert not gone
+    assert publisher.stats().epoch == host.stats().epoch == 1
+
+
+async def test_memory_that_was_shared_is_given_back(channel_dir: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    for _ in range(3):
+        async with open_channel("shop") as host, open_channel("shop") as other:
+            async with other.subscribe("big") as subscription:
+                await warm(host, subscription)
+            assert descriptors() > before
+    deadline = time.monotonic() + 10
+    while descriptors() > before + 3:  # the background thread's own
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+# --- real processes -------------------------------------------------------------------------------
+
+SCRIPT = Path(__file__).parent / "large_process.py"
+
+
+def test_hosts_die_under_a_stream_of_large_messages(
+    processes: Processes, channel_dir: Path
+) -> None:
+    """Each message arrives once, in order and whole, at those who live."""
+
+    def start(role: str) -> Process:
+        one = processes(SCRIPT, role)
+        one.expect("ready")
+        return one
+
+    hosts = {one.pid: one for one in [start("host") for _ in range(4)]}
+    subscribers = [start("subscribe") for _ in range(SUBSCRIBERS)]
+    publisher = start("publish")
+    with open_channel_here("shop", hosts=False) as channel:
+
+        def hosting() -> int | None:
+            pids = (member.pid for member in channel.members if "broker" in member.hosting)
+            return next((pid for pid in pids if pid in hosts), None)
+
+        for events in 3, 6, 9:
+            publisher.expect("confirmed", after=events)
+            pid = wait_for(hosting, "a host")
+            hosts.pop(pid).kill()
+    publisher.expect("done")
+    for one in (*subscribers, publisher, *hosts.values()):
+        assert one.errors() == ""
