@@ -18,7 +18,11 @@ ANSWERS = 20.0  # seconds in which a listener must have answered what was writte
 FLUSHES = 90.0  # seconds that a flush may take: jobs wait for consumers that are stopped
 SETTLES = 5.0  # seconds in which what was closed must be gone
 _SIZES = (0, 0, 0, 10, 100, 1000)
-_LARGE = 100_000
+_LARGE = (100_000, 300_000, 1_000_000)  # all but the first lie in shared memory
+
+
+def _filler(number: int, size: int) -> bytes:
+    return bytes((number % 251,)) * size
 
 
 class Part:
@@ -44,9 +48,9 @@ class Part:
         """The topic and the data of the next one to publish, which is written down."""
         number = self.numbers[family] = self.numbers.get(family, -1) + 1
         topic = f"{family}.{self.chance.choice('ab')}"
-        size = _LARGE if self.chance.random() < 0.002 else self.chance.choice(_SIZES)
+        size = self.chance.choice(_LARGE if self.chance.random() < 0.006 else _SIZES)
         self.note("published", family, number)
-        return topic, [self.name, number, time.monotonic(), b"." * size]
+        return topic, [self.name, number, time.monotonic(), _filler(number, size)]
 
     def pause(self) -> float:
         """Seconds until it does the next thing."""
@@ -54,7 +58,9 @@ class Part:
         return pause * self.chance.uniform(0.5, 1.5)
 
     def note_message(self, message: Any) -> None:
-        publisher, number, at, _ = message.data
+        publisher, number, at, filler = message.data
+        if filler != _filler(number, len(filler)):
+            number = -1  # which nobody has published
         self.note("got", message.topic.split(".")[0], publisher, number, message.missed, at)
 
     # --- requests --------------------------------------------------------------------------
