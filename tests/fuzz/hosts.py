@@ -138,7 +138,9 @@ class Stage:
         record = HostRecord("shop", "broker", _HOSTING, 2, "s", 7, _PEOPLE[0].hex(), 0.0)
         self.service = bus_host.BrokerService(self.place.host)
         lock = cast("Any", _Lock())
-        self.host = Host(self.place.files, lock, record, _LIMITS, self.service)
+        self.host = Host(
+            self.place.files, lock, record, _LIMITS, self.service, self.place.host.arena
+        )
         self.service.begin(self.host)
         self.host._tick = cast("Any", self.loop.call_later(_LIMITS.heartbeat, self.host._beat))
         self.clients = [Client(self, who) for who in innocents(_LIMITS)]

@@ -49,6 +49,7 @@ HOST_LIMITS = LIMITS | {"timeout": 4.0}
 """The host's: it waits twice this timeout for a hostile that lives and is gone, and what the others
 are owed waits as long. The members' patience is their own, and nobody here could take over."""
 MEMBERS = 3
+_SHARED = 2  # descriptors of the memory that the host shares, once it has handed on something large
 _GROWTH = 64 << 20  # bytes by which the host may grow while it is fed, with such limits
 _LATE = 60.0  # seconds for what takes milliseconds, beside a peer that floods
 
@@ -154,7 +155,7 @@ class Scene:
             member.send("stop")
         flushed = [member.expect("flushed", timeout=_LATE)["flushed"] for member in self.members]
         wait_for(
-            lambda: status(self.host.pid)[1] <= self.descriptors + 1,
+            lambda: status(self.host.pid)[1] <= self.descriptors + 1 + _SHARED,
             "the host has closed the descriptors of connections that ended",
         )
         published = dict(zip([one.hex() for one in self.ids[1:]], flushed, strict=True))

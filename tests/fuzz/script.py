@@ -5,6 +5,7 @@ from __future__ import annotations
 from open_channel.bus.core import records as r
 from open_channel.protocol.control import Hello, encode_hello
 from open_channel.protocol.frames import Kind
+from tests.fuzz import shared
 from tests.fuzz.chance import Chance
 from tests.fuzz.engine import Step
 from tests.fuzz.speech import Speaker, frame, hello, messages
@@ -88,9 +89,13 @@ class Script:
             ack = chance.number() if chance.one_in(5) else int(chance.random() * 12)
             data = frame(Kind.ACK, 0, ack)
         elif kind < 0.9:
-            data = frame(int(chance.random() * 10), chance.number(32), chance.number(), b"")
-        elif kind < 0.92:
+            data = frame(int(chance.random() * 12), chance.number(32), chance.number(), b"")
+        elif kind < 0.91:
             data = frame(chance.pick((Kind.END, Kind.GOODBYE)))
+        elif kind < 0.92:
+            data = shared.offer(chance) + shared.told(chance, speaker)
+            if chance.one_in(3):
+                data += frame(Kind.TAKEN)
         elif kind < 0.94:
             data = frame(Kind.MESSAGES, 1, 0, bytes(4) * chance.pick((0, 1, 3000, 20000)))
         else:
