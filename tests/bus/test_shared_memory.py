@@ -15,6 +15,7 @@ import pytest
 from open_channel import Channel, Job, Limits, Message, open_channel
 from open_channel.io.arena import Foreign
 from open_channel.io.wire import Wire
+from open_channel.protocol.shared import Place
 from open_channel.sync import open_channel as open_channel_here
 from tests.bus.conftest import Joiner
 from tests.bus.large_process import SUBSCRIBERS
@@ -183,8 +184,8 @@ async def test_what_is_not_there_any_more_ends_the_connection_and_is_sent_again(
         await warm(publisher, subscription)
         holds, gone = Foreign.holds, [True]
 
-        def at_first_not(foreign: Foreign, place: int, stamp: int) -> bool:
-            return not gone.pop() if gone else holds(foreign, place, stamp)
+        def at_first_not(foreign: Foreign, place: Place) -> bool:
+            return not gone.pop() if gone else holds(foreign, place)
 
         monkeypatch.setattr(Foreign, "holds", at_first_not)
         for number in range(5):

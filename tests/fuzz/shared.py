@@ -36,8 +36,7 @@ def offer(chance: Chance) -> bytes:
     _make()
     fields = Offer(_NUMBER, _SIZE, _STAMP)
     if chance.one_in(6):
-        name = chance.pick(("descriptor", "size", "stamp"))
-        fields = fields._replace(**{name: chance.number(32)})
+        setattr(fields, chance.pick(("descriptor", "size", "stamp")), chance.number(32))
     payload = fields.encode()
     return frame(Kind.OFFER, payload=payload[: chance.number(5)] if chance.one_in(20) else payload)
 
@@ -58,5 +57,5 @@ def told(chance: Chance, speaker: Speaker) -> bytes:
         stamp = chance.number()
     if chance.one_in(12):
         length = chance.number()
-    payload = Place(at, length, stamp).encode(head)
+    payload = Place(at, length, stamp).told(head)
     return HEADER.pack(len(payload), Kind.MESSAGES, SHARED, 1, 0) + payload

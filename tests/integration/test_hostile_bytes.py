@@ -50,7 +50,7 @@ def messages(*bodies: bytes) -> bytes:
 
 def told(place: Place, head: bytes) -> bytes:
     """A message that is said to lie in shared memory."""
-    payload = place.encode(head)
+    payload = place.told(head)
     return HEADER.pack(len(payload), Kind.MESSAGES, SHARED, 1, 0) + payload
 
 

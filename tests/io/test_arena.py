@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_channel.io.arena import Arena, Foreign
-from open_channel.protocol.shared import Offer
+from open_channel.protocol.shared import Offer, Place
 from tests.io.test_fork import in_child
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def opened(arena: Arena) -> Foreign:
     return foreign
 
 
-def at(foreign: Foreign, place: int, length: int) -> bytes | None:
-    there = foreign.at(place, length)
+def at(foreign: Foreign, place: Place) -> bytes | None:
+    there = foreign.at(place)
     return None if there is None else bytes(there)
 
 
@@ -70,13 +70,8 @@ def test_what_is_put_there_can_be_read_by_another_process(arena: Arena) -> None:
     def child() -> bool:
         foreign = Foreign.open(parent, offer)
         assert foreign is not None
-        there = foreign.at(slot.at, slot.length)
-        return (
-            there is not None
-            and there.readonly
-            and bytes(there) == body
-            and foreign.holds(slot.at, slot.stamp)
-        )
+        there = foreign.at(slot)
+        return there is not None and there.readonly and bytes(there) == body and foreign.holds(slot)
 
     assert in_child(child)
     assert bytes(slot.view) == body
@@ -95,14 +90,14 @@ def test_nothing_is_made_before_it_is_needed() -> None:
 
 def test_a_place_is_used_again_when_nobody_has_it(arena: Arena) -> None:
     slot = put(arena, b"x" * 200 * KIB)
-    foreign, place, stamp = opened(arena), slot.at, slot.stamp
+    foreign, was = opened(arena), Place(slot.at, slot.length, slot.stamp)
     view = slot.view[:10]
     del slot
-    assert foreign.holds(place, stamp)  # nothing else was put there yet
+    assert foreign.holds(was)  # nothing else was put there yet
     again = put(arena, b"y" * 100 * KIB)
-    assert again.at == place
-    assert not foreign.holds(place, stamp)
-    assert foreign.holds(place, again.stamp)
+    assert again.at == was.at
+    assert not foreign.holds(was)
+    assert foreign.holds(again)
     assert bytes(view) == b"y" * 10
 
 
@@ -142,8 +137,8 @@ def test_what_was_put_there_outlives_the_arena() -> None:
     arena.close()
     assert arena.put(b"more") is None
     assert arena.offer() is None
-    assert at(foreign, slot.at, 3) == bytes(slot.view[:3]) == b"xxx"
-    assert foreign.holds(slot.at, slot.stamp)
+    assert at(foreign, Place(slot.at, 3, 0)) == bytes(slot.view[:3]) == b"xxx"
+    assert foreign.holds(slot)
 
 
 @pytest.mark.parametrize("size", [0, KIB])
@@ -175,7 +170,7 @@ def test_a_child_shares_nothing_of_its_parents(arena: Arena) -> None:
     with arena._lock:  # as another thread may have it at the fork
         assert in_child(child)
     slot = put(arena, b"still")
-    assert at(foreign, slot.at, 5) == b"still"
+    assert at(foreign, slot) == b"still"
     assert in_child(lambda: arena.put(b"mine") is None)
     assert bytes(slot.view) == b"still"
 
@@ -222,11 +217,11 @@ def test_memory_that_could_shrink_under_its_reader_is_refused() -> None:
 
 def test_memory_that_is_not_what_was_offered_is_refused(arena: Arena) -> None:
     offer = offer_of(arena)
-    assert refused(offer._replace(stamp=offer.stamp + 1))
-    assert refused(offer._replace(size=2 * MIB))
-    assert refused(offer._replace(size=0))
-    assert refused(offer._replace(size=2**64 - 1))
-    assert refused(offer._replace(descriptor=2**32 - 1))
+    descriptor, size, stamp = offer.descriptor, offer.size, offer.stamp
+    assert refused(Offer(descriptor, size, stamp ^ 1))
+    for other in (0, 2 * MIB, 2**64 - 1):
+        assert refused(Offer(descriptor, other, stamp))
+    assert refused(Offer(2**32 - 1, size, stamp))
     assert refused(offer, pid=0)
     assert refused(offer, pid=2**30)
     assert not refused(offer)
@@ -250,6 +245,6 @@ def test_a_place_that_is_not_all_there() -> None:
     os.close(descriptor)
     assert foreign is not None
     for place, length in (0, 8), (63, 8), (64, MIB), (MIB - 7, 8), (2**64 - 1, 1), (64, 2**64 - 1):
-        assert at(foreign, place, length) is None
+        assert at(foreign, Place(place, length, 0)) is None
     for place, length in (64, 8), (64, MIB - 64), (MIB - 8, 8):
-        assert at(foreign, place, length) == bytes(length)
+        assert at(foreign, Place(place, length, 0)) == bytes(length)

@@ -9,7 +9,7 @@ from open_channel.protocol.batches import Large
 from open_channel.protocol.frames import HEADER, SHARED, Decoder, Frame, Kind
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.session import Session
-from open_channel.protocol.shared import Place, Told
+from open_channel.protocol.shared import Place, decode_told
 from open_channel.protocol.states import SendState, SessionState
 from tests.protocol.verbs import CHUNK, SMALL_WINDOW, Pair, decode, numbered, whole, write_batches
 
@@ -521,7 +521,8 @@ def test_a_large_message_is_told_where_it_lies(pair):
     frames = decode(whole(b"".join(pair.member.session.transmit(2 * CHUNK))))
     assert shared == [BODY]
     assert [(frame.flags, frame.number) for frame in frames] == [(0, 1), (SHARED, 1), (0, 1)]
-    assert Told.decode(memoryview(frames[1].payload)) == (64, len(BODY), 7, b"head")
+    place, head = decode_told(memoryview(frames[1].payload))
+    assert (place.at, place.length, place.stamp, head) == (64, len(BODY), 7, b"head")
     inbox = pair.host.session.inbox
     for frame in frames:
         inbox.receive(frame, b"head" + BODY if frame.flags else None)

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
 import sys
 import threading
-from bisect import insort
 from collections import deque
 
 from open_channel.io import fork
@@ -89,6 +87,8 @@ class Arena:
     def _make(self) -> None:
         if sys.platform != "linux":
             return
+        import mmap  # with the first large message: else nobody needs it
+
         try:
             with fork.guard:
                 self._descriptor = os.memfd_create("open-channel", os.MFD_ALLOW_SEALING)
@@ -121,17 +121,15 @@ class Arena:
         return None
 
     def _give_back(self, memory: memoryview, at: int, length: int) -> None:
-        start, room = at - _BEFORE, _grains(length)
+        start = at - _BEFORE
         STAMP.pack_into(memory, start, 0)  # before anything else is put there
-        free = self._free
-        insort(free, (start, room))
-        number = free.index((start, room))
-        if number + 1 < len(free) and start + room == free[number + 1][0]:
-            room += free.pop(number + 1)[1]
-            free[number] = start, room
-        if number and sum(free[number - 1]) == start:
-            before, size = free[number - 1]
-            free[number - 1 : number + 1] = [(before, size + room)]
+        free: list[tuple[int, int]] = []
+        for place, room in sorted([*self._free, (start, _grains(length))]):
+            if free and sum(free[-1]) == place:
+                free[-1] = free[-1][0], free[-1][1] + room
+            else:
+                free.append((place, room))
+        self._free = free
 
     def close(self) -> None:
         """Share nothing more; what lies there can still be read by those who have opened it."""
@@ -159,6 +157,8 @@ class Arena:
 
 def _unmap(memory: memoryview) -> None:
     """In a child; a mapping has a descriptor of its own. What is being written keeps it."""
+    import mmap
+
     mapping = memory.obj
     memory.release()
     if isinstance(mapping, mmap.mmap):
@@ -187,6 +187,8 @@ class Foreign:
         """None when this process may not read it, or it is not what was offered."""
         if sys.platform != "linux" or not STAMP.size <= offer.size <= _LARGEST:
             return None
+        import mmap
+
         # Whatever it is that is opened, this does not wait for it.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         with contextlib.suppress(OSError, ValueError), fork.guard:  # ValueError: a smaller file
@@ -202,13 +204,14 @@ class Foreign:
                 return cls(memoryview(memory))
         return None
 
-    def at(self, place: int, length: int) -> memoryview | None:
-        """The bytes at a place; None when they are not all there."""
-        if place < _BEFORE or place + length > len(self._memory):
+    def at(self, place: Place) -> memoryview | None:
+        """The bytes there; None when they cannot all be there."""
+        end = place.at + place.length
+        if place.at < _BEFORE or end > len(self._memory):
             return None
-        return self._memory[place : place + length]
+        return self._memory[place.at : end]
 
-    def holds(self, place: int, stamp: int) -> bool:
-        """Whether what is at a place now is what it was when the peer told of it."""
-        (now,) = STAMP.unpack_from(self._memory, place - _BEFORE)
-        return bool(now == stamp)
+    def holds(self, place: Place) -> bool:
+        """Whether what is there now is what was there when the peer told of it."""
+        (now,) = STAMP.unpack_from(self._memory, place.at - _BEFORE)
+        return bool(now == place.stamp)

@@ -13,7 +13,7 @@ from open_channel.io.arena import Foreign
 from open_channel.io.credentials import credentials
 from open_channel.protocol.batches import LARGE, OVERHEAD, Large
 from open_channel.protocol.frames import SHARED, Frame, Kind, encode
-from open_channel.protocol.shared import Offer, Told
+from open_channel.protocol.shared import Offer, decode_told
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
@@ -213,16 +213,16 @@ class SessionIO:
         given this session up since.
         """
         wire, foreign = self.wire, self._foreign
-        told = Told.decode(frame.payload)
+        place, head = decode_told(frame.payload)
         if wire is None or foreign is None or frame.number != 1:
             raise RemoteProtocolError(reason="a message in shared memory that was not taken")
-        if not LARGE < told.length <= wire.decoder.limit - OVERHEAD - len(told.head):
-            raise RemoteProtocolError(reason=f"{told.length} bytes in shared memory")
-        source = foreign.at(told.at, told.length)
+        if not LARGE < place.length <= wire.decoder.limit - OVERHEAD - len(head):
+            raise RemoteProtocolError(reason=f"{place.length} bytes in shared memory")
+        source = foreign.at(place)
         if source is None:
-            raise RemoteProtocolError(reason=f"place {told.at}, beyond the shared memory")
-        message = self._copy(told.head, source)
-        if not foreign.holds(told.at, told.stamp):
+            raise RemoteProtocolError(reason=f"place {place.at}, beyond the shared memory")
+        message = self._copy(head, source)
+        if not foreign.holds(place):
             wire.abort("what it told of is not there any more")
             return False
         self._inbox.receive(frame, message)

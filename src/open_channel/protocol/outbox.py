@@ -78,7 +78,7 @@ class Batch:
 
     def told(self, place: Place, ack: int) -> bytes:
         """The frame that tells of a large message where its body lies."""
-        payload = place.encode(b"".join(self.payload[1:-1]))  # a length comes first
+        payload = place.told(b"".join(self.payload[1:-1]))  # a length comes first
         return HEADER.pack(len(payload), self.kind, self.flags | SHARED, 1, ack) + payload
 
 

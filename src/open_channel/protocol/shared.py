@@ -11,11 +11,10 @@ afterwards, and knows that they are what was meant. The bytes at place 0 are the
 from __future__ import annotations
 
 from struct import Struct, error
-from typing import NamedTuple
 
 from open_channel.errors import RemoteProtocolError
 
-__all__ = ["STAMP", "Offer", "Place", "Told"]
+__all__ = ["STAMP", "Offer", "Place", "decode_told"]
 
 STAMP = Struct("=Q")
 """What lies before the bytes at a place."""
@@ -25,18 +24,21 @@ _TOLD = Struct("=QQQ")
 _SIZE = _TOLD.size
 
 
-class Offer(NamedTuple):
+class Offer:
     """Memory that its owner shares, as its peer is told."""
 
-    descriptor: int
-    """In the owner's process."""
-    size: int
-    """In bytes."""
-    stamp: int
+    __slots__ = ("descriptor", "size", "stamp")
+
+    def __init__(self, descriptor: int, size: int, stamp: int) -> None:
+        self.descriptor = descriptor
+        """In the owner's process."""
+        self.size = size
+        """In bytes."""
+        self.stamp = stamp
 
     def encode(self) -> bytes:
         """The payload of an OFFER."""
-        return _OFFER.pack(*self)
+        return _OFFER.pack(self.descriptor, self.size, self.stamp)
 
     @classmethod
     def decode(cls, payload: bytes | memoryview) -> Offer:
@@ -55,25 +57,19 @@ class Place:
     def __init__(self, at: int, length: int, stamp: int) -> None:
         self.at = at
         self.length = length
+        """In bytes."""
         self.stamp = stamp
 
-    def encode(self, head: bytes) -> bytes:
-        """The payload of a message of which ``head`` is told, and the rest lies here."""
+    def told(self, head: bytes) -> bytes:
+        """The payload that tells of a message of which ``head`` goes before what lies here."""
         return _TOLD.pack(self.at, self.length, self.stamp) + head
 
 
-class Told(NamedTuple):
-    """A message as it is told."""
+def decode_told(payload: memoryview) -> tuple[Place, bytes]:
+    """Where a message lies in the sender's memory, and its head.
 
-    at: int
-    length: int
-    stamp: int
-    head: bytes
-
-    @classmethod
-    def decode(cls, payload: memoryview) -> Told:
-        """Raises RemoteProtocolError when it is none."""
-        if len(payload) < _SIZE:
-            raise RemoteProtocolError(reason=f"a place told in {len(payload)} bytes")
-        at, length, stamp = _TOLD.unpack_from(payload)
-        return cls(at, length, stamp, bytes(payload[_SIZE:]))
+    Raises RemoteProtocolError when that cannot be read.
+    """
+    if len(payload) < _SIZE:
+        raise RemoteProtocolError(reason=f"a place told in {len(payload)} bytes")
+    return Place(*_TOLD.unpack_from(payload)), bytes(payload[_SIZE:])
