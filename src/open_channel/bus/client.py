@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BusClient", "Change"]
 
-_HEADERS = 64 * 1024  # what a record may take beside its message
+_HEADERS = 128 * 1024  # what a record may take beside its largest message: others, topics
 _TOPICS = 65536  # how many topics are remembered as checked
 _FAIR = 256 * 1024  # bytes published before publish() lets others run
 _ENCODED, _EVERYONE = int(Flag.ENCODED), int(Flag.EVERYONE)
