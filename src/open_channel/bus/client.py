@@ -13,6 +13,7 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import Flag, MemberInfo
+from open_channel.bus.core.row import NAMED
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats
@@ -290,6 +291,13 @@ class BusClient:
             row.bodies.append(body)
             row.credit -= size
             return
+        if row.topics and known is not None and flags == row.flags:
+            size += len(known) + NAMED
+            if size < row.credit:
+                row.bodies.append(body)
+                row.topics.append(known)
+                row.credit -= size
+                return
         if known is None:
             known = self._check_topic(topic)
         self._take_room(len(body))
