@@ -147,6 +147,52 @@ class Publishing:
             messages = [await subscription.get() for _ in range(1000)]
         assert [message.topic for message in messages] == [f"topic.{n}" for n in range(1000)]
 
+    async def test_each_subscription_gets_its_own_of_what_goes_to_changing_topics(self, join: Join):
+        shop, other, third = await join(), await join(hosts=False), await join(hosts=False)
+        topics = [f"t.{number * number % 5}" for number in range(3000)]
+        async with (
+            other.subscribe(">") as every,
+            other.subscribe("t.1", overflow="block") as ones,
+            third.subscribe("t.*", overflow="block", queue=1000) as slow,
+            third.subscribe("t.4") as fours,
+        ):
+            for number, topic in enumerate(topics):
+                shop.publish_nowait(topic, number)
+                if not number % 1000:
+                    shop.publish_nowait(topic, b"bytes")
+            subs = {every: "t", ones: "t.1", slow: "t", fours: "t.4"}
+            for subscription, start in subs.items():
+                wanted = [(t, n) for n, t in enumerate(topics) if t.startswith(start)]
+                for topic, number in wanted:
+                    message = await subscription.get()
+                    assert (message.topic, message.data, message.missed) == (topic, number, 0)
+                    assert message.sender == shop.member
+                    if not number % 1000:
+                        extra = await subscription.get()
+                        assert (extra.topic, extra.data) == (topic, b"bytes")
+            assert await shop.flush() == ()
+
+    async def test_batches_are_each_of_one_topic(self, join: Join):
+        shop, other = await join(), await join()
+        topics = [f"t.{number // 2 % 3}" for number in range(1000)]
+        async with other.subscribe(">") as subscription:
+            for number, topic in enumerate(topics):
+                shop.publish_nowait(topic, number)
+            await shop.flush()
+            found: list[tuple[str, Any]] = []
+            while len(found) < 1000:
+                if len(found) % 7 == 0:
+                    message = await subscription.get()
+                    found.append((message.topic, message.data))
+                async for batch in subscription.batches():
+                    assert batch.sender == shop.member
+                    found += [(batch.topic, message.data) for message in batch]
+                    assert len(batch) in {1, 2}
+                    assert {message.topic for message in batch} == {batch.topic}
+                    break
+            assert subscription.backlog == 0
+        assert found == list(zip(topics, range(1000), strict=True))
+
     @pytest.mark.parametrize(
         "data",
         [
@@ -220,6 +266,32 @@ class Overflowing:
             last = await subscription.get()
             assert position + last.missed == count
             assert subscription.missed == other.stats().missed == count - kept > 0
+            assert (last.missed > 0) == (overflow == "drop_newest")
+
+    @pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest"])
+    async def test_what_is_dropped_of_changing_topics_is_counted_too(
+        self, join: Join, overflow: str
+    ):
+        shop, other = await join(), await join(hosts=False)
+        count = 2000
+        async with other.subscribe("t.*", overflow=overflow, queue=100_000) as subscription:
+            for number in range(count):
+                shop.publish_nowait(f"t.{number % 3}", b"%d " % number + bytes(1000))
+            await shop.flush()
+            position = kept = 0
+            async for batch in subscription.batches():
+                position += batch.missed
+                for message in batch:
+                    assert int(message.body.split()[0]) == position
+                    assert message.topic == f"t.{position % 3}"
+                    position += 1
+                    kept += 1
+                if not subscription.backlog:
+                    break
+            await shop.publish("t.0", b"last")
+            last = await subscription.get()
+            assert position + last.missed == count
+            assert subscription.missed == count - kept > 0
             assert (last.missed > 0) == (overflow == "drop_newest")
 
     async def test_block_loses_nothing_and_stops_its_publishers_only(self, join: Join):

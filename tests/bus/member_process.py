@@ -84,23 +84,31 @@ class Member:
 
     # --- messages --------------------------------------------------------------------------
 
-    def do_publish(self, topic: str, pause: float = TICK, burst: int = 1, size: int = 0) -> None:
-        self.start(self.publish(topic, pause, burst, size))
+    def do_publish(
+        self,
+        topic: str,
+        pause: float = TICK,
+        burst: int = 1,
+        size: int = 0,
+        others: tuple[str, ...] = (),
+    ) -> None:
+        self.start(self.publish((topic, *others), pause, burst, size))
 
-    async def publish(self, topic: str, pause: float, burst: int, size: int) -> None:
-        """Publish 0, 1, 2, ... until told to stop; then wait until all have arrived."""
+    async def publish(self, topics: tuple[str, ...], pause: float, burst: int, size: int) -> None:
+        """Publish 0, 1, 2, ... to each topic until told to stop; wait until all have arrived."""
         name, number = self.config.name, 0
         while self.publishing:
             for _ in range(burst):
-                # Written down first: what was received was published, whenever the end comes.
-                self.note("published", topic, number)
-                message = [name, number, time.monotonic(), b"." * size]
-                await self.channel.publish(topic, message)
+                for topic in topics:
+                    # Written down first: what was received was published, whenever the end comes.
+                    self.note("published", topic, number)
+                    message = [name, number, time.monotonic(), b"." * size]
+                    await self.channel.publish(topic, message)
                 number += 1
             await asyncio.sleep(pause)
         without = await self.channel.flush()
-        self.note("flushed", topic, number, without)
-        tell(flushed=number, topic=topic, without=without)
+        self.note("flushed", topics[0], number, without)
+        tell(flushed=number, topic=topics[0], without=without)
 
     def do_stop_publishing(self) -> None:
         self.publishing = False

@@ -244,6 +244,19 @@ async def test_the_outbox_has_a_bound(join: Joiner):
     await shop.publish("t", bytes(10_000), confirm=True)
 
 
+@pytest.mark.parametrize("topics", [1, 7])
+async def test_many_small_messages_fit_whatever_the_largest_may_be(join: Joiner, topics: int):
+    shop = await join(limits=Limits(max_message=1000))
+    other = await join(limits=Limits(max_message=1000), hosts=False)
+    names = ["x" * 1000 + str(number) for number in range(topics)]
+    async with other.subscribe(">") as subscription:
+        for number in range(2000):
+            shop.publish_nowait(names[number % topics], bytes(number % 1001))
+        assert await shop.flush() == ()
+        sizes = [len((await subscription.get()).body) for _ in range(2000)]
+    assert sizes == [number % 1001 for number in range(2000)]
+
+
 async def test_a_member_that_takes_less_than_others_may_publish_is_refused(join: Joiner):
     await join(limits=Limits(max_message=20_000))
     with pytest.raises(Refused, match="it takes messages of"):

@@ -82,6 +82,31 @@ def test_hosts_go_again_and_again(world: World, how: str, uvloop: bool):
 
 
 @LOOPS
+def test_hosts_are_killed_under_streams_to_changing_topics(world: World, uvloop: bool):
+    """Whether a subscriber wants all of what came together or some of it, or takes it slowly."""
+    world.open(*[f"host {number}" for number in range(8)])
+    topics = ["news", "weather", "sport"]
+    patterns = {"s1": (">", {}), "s2": ("weather", {}), "s3": (">", {"overflow": "block"})}
+    subscribers = world.open(*patterns, uvloop=uvloop, hosts=False)
+    for subscriber, (pattern, options) in zip(subscribers, patterns.values(), strict=True):
+        subscriber.do("subscribe", pattern=pattern, **options)
+        subscriber.expect("subscribed")
+    publishers = world.open("p1", "p2", uvloop=uvloop, hosts=False)
+    for publisher in publishers:
+        publisher.do("publish", topic=topics[0], others=topics[1:], burst=3)
+    for _ in range(7):
+        host = world.host()
+        host.kill()
+        taken_over(subscribers + publishers, host)
+    assert min(publisher.finish() for publisher in publishers) > 0
+    one, two, three = subscribers
+    for topic in topics:
+        who = [one, two, three] if topic == "weather" else [one, three]
+        assert not all_complaints(who, publishers, topic)
+    assert not two.got("news")
+
+
+@LOOPS
 def test_whoever_hosts_is_killed(world: World, uvloop: bool):
     """Publishers and subscribers host, and die: the others' messages stay exact."""
     for number in range(10):

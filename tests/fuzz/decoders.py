@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import count_topics, encode_mixed, parse_mixed
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import BATCH_LIMIT, Message, drop_first, pack, unpack
 from open_channel.protocol.control import (
@@ -231,7 +232,15 @@ class Records:
 
     def play(self, steps: list[Step], refused: Counter[str]) -> int:
         for _, record in steps:
-            for decode in (_publication, _job, _ack, _control, r.decode_done, r.decode_reply):
+            for decode in (
+                _publication,
+                _mixed,
+                _job,
+                _ack,
+                _control,
+                r.decode_done,
+                r.decode_reply,
+            ):
                 try:
                     decode(record)
                 except RemoteProtocolError as error:
@@ -252,6 +261,28 @@ def _publication(record: Message) -> None:
     check(bytes(made) == bytes(record), "other bytes")
     # Both are numbers on the wire, and so is all that is made of them.
     check(0 < publication.first <= publication.last < 1 << 63, "numbers that do not fit")
+
+
+def _mixed(record: bytes) -> None:
+    mixed = parse_mixed(record)
+    again = parse_mixed(r.mark_resent(record))
+    check(again.flags == mixed.flags | r.RESENT, "not marked")
+    check(0 < mixed.first <= mixed.last < 1 << 63, "numbers that do not fit")
+    check(set(mixed.which) == set(range(len(mixed.topics))), "topics without messages")
+    bodies = mixed.messages()
+    check(len(bodies) == mixed.total == len(mixed.which), "another number of messages")
+    check(sum(count_topics(record).values()) == mixed.total, "other counts")
+    parts = [mixed.only([index]) for index in range(len(mixed.topics))]
+    check(sum(part.total for part in parts) == mixed.total, "messages of no part")
+    for part in parts:
+        found = parse_mixed(part.record)
+        numbers = found.first, found.last, found.sender, found.flags
+        check(numbers == (mixed.first, mixed.last, mixed.sender, mixed.flags), "other numbers")
+        check(found.messages() == part.messages() and found.which == part.which, "other messages")
+    if mixed.total == mixed.last - mixed.first + 1 and len(set(mixed.topics)) == len(mixed.topics):
+        topics = [mixed.topics[index].encode() for index in mixed.which]
+        made = encode_mixed(mixed.flags, topics, mixed.first, mixed.sender, bodies)
+        check(len(made) == len(record), "other bytes")  # the table may be in another order
 
 
 def _job(record: bytes) -> None:

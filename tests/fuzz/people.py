@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
+from open_channel.bus.core.mixed import Mixed
 from open_channel.bus.core.records import End, MemberInfo, Publication
+from open_channel.bus.core.subjects import matches
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.session import Session
 from tests.fuzz.decoders import check
@@ -15,6 +17,8 @@ from tests.fuzz.decoders import check
 __all__ = ["Ask", "Innocent", "Sub", "innocents", "judge"]
 
 _TOPICS: dict[str, bytes] = {name: name.encode() for name in ("news", "jobs", "held", "price")}
+_SIZE = 3
+"""Bytes of a message: its number."""
 
 
 class Sub:
@@ -47,6 +51,19 @@ class Sub:
         self.got[publication.sender] += range(publication.first, publication.last + 1)
         if self.interest.blocks:
             self.owner.core.took(self.interest, publication.sender, publication.last)
+
+    def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
+        check(len(messages) == len(topics) > 0, "another number of messages")
+        fits = all(matches(self.interest.pattern, topic) for topic in topics)
+        check(fits, "messages to other topics")
+        span = range(mixed.first, mixed.last + 1)
+        # The innocent number what they say; of others it does not matter which it is.
+        numbers = [int.from_bytes(body[:_SIZE], "big") for body in messages]
+        if not all(number in span for number in numbers):
+            numbers = list(span[: len(messages)])
+        self.got[mixed.sender] += numbers
+        if self.interest.blocks:
+            self.owner.core.took(self.interest, mixed.sender, mixed.last)
 
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         self.owner.begun.append((publication.sender, seq, self.interest.key))
@@ -96,10 +113,12 @@ class Innocent:
         self.begun: list[tuple[bytes, int, str]] = []
         self.gone: list[bytes] = []
 
-    def publish(self, topic: str, count: int, size: int = 3) -> None:
+    def publish(self, topic: str, count: int, size: int = _SIZE) -> None:
         for _ in range(count):
-            self.core.publish(_TOPICS[topic], bytes(size), 0)
-            self.published[topic].append(self.core.last)
+            number = self.core.last + 1
+            body = number.to_bytes(_SIZE, "big") + bytes(size - _SIZE)
+            self.core.publish(_TOPICS[topic], body, 0)
+            self.published[topic].append(number)
 
     def ask(self, to: bytes) -> None:
         ask = Ask(to)

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import MIXED_HEADER
 from open_channel.protocol.batches import pack
 from open_channel.protocol.control import Hello, Welcome, encode_hello, encode_welcome
 from open_channel.protocol.frames import HEADER, MAGIC, VERSION, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.fuzz.chance import Chance
 
 __all__ = ["TOPICS", "BrokerSpeaker", "Speaker", "frame", "hello", "messages", "welcome"]
@@ -51,6 +54,7 @@ class Speaker:
             kind
             for kind, weight in (
                 (self._publication, 24),
+                (self._mixed, 10),
                 (self._request, 8),
                 (self._reply, 6),
                 (self._done, 6),
@@ -102,6 +106,44 @@ class Speaker:
             lengths[int(chance.random() * len(lengths))] = chance.number(32)
         head = r.HEADER.pack(kind, flags, size, count, first, sender, to)
         return b"".join([head, name, lengths, *bodies])
+
+    def mixed(self, flags: int, *, part: bool = False) -> bytes:
+        """A publication to several topics; one number in it may be wrong."""
+        chance = self.chance
+        names = [self.topic().encode() for _ in range(1 + int(chance.random() * 4))]
+        topics = [chance.pick(names) for _ in range(1 + int(chance.random() * 6))]
+        table = list(dict.fromkeys(topics))
+        which = array("H", map(table.index, topics))
+        lengths = array("I", [chance.pick((0, 3, 3, 9)) for _ in topics])
+        count, first, sender = len(topics), self.next, self.me
+        span = count + int(chance.random() * 3) if part else count
+        self.next += span
+        size = len(b"\n".join(table))
+        if chance.one_in(5):
+            match int(chance.random() * 7):
+                case 0:
+                    first = chance.number()
+                case 1:
+                    sender = self.someone()
+                case 2:
+                    count = chance.number(32)
+                case 3:
+                    span = chance.number(32)
+                case 4:
+                    size = chance.number(32)
+                case 5:
+                    which[int(chance.random() * len(which))] = chance.number(16)
+                case _:
+                    lengths[int(chance.random() * len(lengths))] = chance.number(32)
+        zeros = 0 if not chance.one_in(40) else chance.number(16)
+        head = MIXED_HEADER.pack(r.MIXED, flags, zeros, count, first, sender, span, size)
+        bodies = [chance.randbytes(length) if length < 10 else b"" for length in lengths]
+        return b"".join([head, b"\n".join(table), which, lengths, *bodies])
+
+    def _mixed(self) -> bytes:
+        chance = self.chance
+        flags = chance.pick(_FLAGS) if chance.one_in(8) else chance.pick((0, 1, 2))
+        return self.mixed(flags, part=chance.one_in(15))
 
     def _bodies(self) -> list[bytes]:
         chance = self.chance
@@ -270,6 +312,7 @@ class BrokerSpeaker(Speaker):
             kind
             for kind, weight in (
                 (self._delivery, 24),
+                (self._part, 10),
                 (self._direct, 10),
                 (self._handed, 14),
                 (self._acks, 10),
@@ -292,13 +335,22 @@ class BrokerSpeaker(Speaker):
         ]
 
     def _from(self, kind: int, flags: int, topic: str, to: bytes, bodies: list[bytes]) -> bytes:
+        return self._in_name(lambda: self.publication(kind, flags, topic, to, bodies))
+
+    def _in_name(self, speak: Callable[[], bytes]) -> bytes:
+        """What one of the others would say."""
         sender = self.chance.pick(self.others)
         me, self.me = self.me, sender
         self.next = self._numbers.get(sender, 1)
-        record = self.publication(kind, flags, topic, to, bodies)
+        record = speak()
         self._numbers[sender] = self.next
         self.me = me
         return record
+
+    def _part(self) -> bytes:
+        chance = self.chance
+        flags = chance.pick(_FLAGS) if chance.one_in(8) else chance.pick((0, 1, 2))
+        return self._in_name(lambda: self.mixed(flags, part=True))
 
     def _delivery(self) -> bytes:
         chance = self.chance

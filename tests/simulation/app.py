@@ -14,6 +14,7 @@ from tests.simulation.coverage import taken
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import Publication
     from tests.simulation.process import Process
 
@@ -131,6 +132,12 @@ class Sub:
         self.process.world.checks.delivered(self, publication, messages)
         if self.blocks:
             self.untaken.append((publication.sender, publication.first, publication.last))
+
+    def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
+        assert self.plain
+        self.process.world.checks.delivered_mixed(self, mixed, topics, messages)
+        if self.blocks:
+            self.untaken.append((mixed.sender, mixed.first, mixed.last))
 
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         number = publication.sender, seq

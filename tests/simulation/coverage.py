@@ -14,6 +14,7 @@ from open_channel.bus.core import records as r
 from open_channel.bus.core.broker import Broker
 from open_channel.bus.core.groups import Group, Job, _Handed
 from open_channel.bus.core.member import MemberCore
+from open_channel.bus.core.mixed import parse_mixed
 from open_channel.bus.core.routing import Routing
 from open_channel.protocol import outbox, session, states
 from open_channel.protocol.frames import Kind
@@ -406,7 +407,7 @@ def _held_state(core: MemberCore, held: Held) -> str:
 
 
 def _watch_publications() -> None:
-    @around(MemberCore, "_hold")
+    @around(MemberCore, "_keep")
     def _(method: Callable[..., Held], core: MemberCore, *arguments: Any) -> Held:
         held = method(core, *arguments)
         taken["PUBLICATION", "new", "published", _held_state(core, held)] += 1
@@ -472,6 +473,11 @@ def name_of(record: bytes) -> str:
     kind = record[0]
     if kind == r.ACK:
         return "ACK"
+    if kind == r.MIXED:
+        mixed = parse_mixed(record)
+        resent = ", RESENT" if mixed.flags & r.RESENT else ""
+        part = ", part" if mixed.total <= mixed.last - mixed.first else ""
+        return f"MIXED{resent}{part}"
     return _name(kind, record[2] if kind == r.CONTROL else record[1])
 
 

@@ -18,6 +18,7 @@ from tests.simulation.work import Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from open_channel.bus.core.mixed import AnyPublication, Mixed
     from open_channel.bus.core.records import Publication
     from tests.simulation.hosting import Guest, Hosting
     from tests.simulation.process import Process
@@ -112,18 +113,44 @@ class Checks:
         self.messages[process.id, seq] = _Message(self.world.steps, topic, must, workers)
 
     def delivered(self, sub: Sub, publication: Publication, bodies: Sequence[bytes]) -> None:
+        numbers = range(publication.first, publication.last + 1)
+        self._delivered(sub, publication, numbers, [publication.topic] * len(numbers), bodies)
+
+    def delivered_mixed(
+        self, sub: Sub, mixed: Mixed, topics: Sequence[str], bodies: Sequence[bytes]
+    ) -> None:
+        """Of these numbers, all that it wants and nothing else."""
+        sender = mixed.sender
+        numbers = [
+            seq
+            for seq in range(mixed.first, mixed.last + 1)
+            if sub.wants(self.messages[sender, seq].topic)
+        ]
+        if not len(numbers) == len(topics) == len(bodies):
+            name = self.name((sender, mixed.first))
+            self.fail(f"{sub.name} gets {len(topics)} of {name}..{mixed.last}, not {len(numbers)}")
+        self._delivered(sub, mixed, numbers, topics, bodies)
+
+    def _delivered(
+        self,
+        sub: Sub,
+        publication: AnyPublication,
+        numbers: Sequence[int],
+        topics: Sequence[str],
+        bodies: Sequence[bytes],
+    ) -> None:
         sender, first, last = publication.sender, publication.first, publication.last
         self.world.note(f"{sub.name} gets {self.name((sender, first))}..{last}")
         if first <= sub.high.get(sender, 0):
-            how = "twice" if (sender, first) in sub.got else "out of order"
+            how = "twice" if (sender, numbers[0]) in sub.got else "out of order"
             self.fail(f"{sub.name} gets {self.name((sender, first))} {how}")
-        if sub.ended or not sub.wants(publication.topic):
+        if sub.ended or not all(map(sub.wants, topics)):
             self.fail(f"{sub.name} gets {self.name((sender, first))}, which is not for it")
-        for seq, body in enumerate(bodies, first):
-            self.is_whole(sub, (sender, seq), publication.topic, body)
+        for seq, topic, body in zip(numbers, topics, bodies, strict=True):
+            self.is_whole(sub, (sender, seq), topic, body)
         sub.high[sender] = last
         sub.came.setdefault(sender, []).append((first, self.world.steps))
-        sub.got.update((sender, seq) for seq in range(first, last + 1))
+        sub.got.update((sender, seq) for seq in numbers)
 
     def is_whole(self, sub: Sub, number: Number, topic: str, body: bytes) -> None:
         """What arrives is what was published."""
@@ -254,7 +281,7 @@ class Checks:
                 sub for sub in process.subs if not sub.ended and not sub.confirmed
             ],
             "marks of the dead": [
-                member for member in core._marks if not self.world.by_id[member].alive
+                member for member in core._arrivals.marks if not self.world.by_id[member].alive
             ],
         }
         for what, left in held.items():

@@ -5,17 +5,20 @@ Each is a function that breaks the code by way of a ``MonkeyPatch``, and so for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core import seat as seat_module
+from open_channel.bus.core.arrivals import Arrivals
 from open_channel.bus.core.broker import Broker
 from open_channel.bus.core.groups import Group
 from open_channel.bus.core.member import MemberCore
+from open_channel.bus.core.mixed import MIXED_HEADER, Mixed, count_topics, parse_mixed
 from open_channel.bus.core.routing import Routing
-from open_channel.bus.core.seat import Entry, Seat
+from open_channel.bus.core.seat import Entry, Seat, Subscription
 from open_channel.protocol.control import Hello
 from tests.simulation.hosting import Hosting
 from tests.simulation.sockets import Connection
@@ -39,7 +42,7 @@ def no_log_at_a_new_host(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_marks_of_what_was_received(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(MemberCore, "_is_new", lambda core, publication: True)
+    patch.setattr(Arrivals, "is_new", lambda arrivals, publication: True)
 
 
 def acknowledges_while_members_are_expected(patch: pytest.MonkeyPatch) -> None:
@@ -157,7 +160,27 @@ def a_request_of_the_dead_hangs(patch: pytest.MonkeyPatch) -> None:
 
 
 def blocking_subscriptions_hold_nobody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Routing, "_hold", _nothing)
+    patch.setattr(Subscription, "hold", _nothing)
+
+
+def a_part_of_a_mixed_publication_is_numbered_anew(patch: pytest.MonkeyPatch) -> None:
+    only = Mixed.only
+
+    def narrow(mixed: Mixed, wanted: Sequence[int]) -> Mixed:
+        part = only(mixed, wanted)
+        *fields, _, size = MIXED_HEADER.unpack_from(part.record)
+        head = MIXED_HEADER.pack(*fields, part.total, size)
+        return parse_mixed(head + part.record[len(head) :])
+
+    patch.setattr(Mixed, "only", narrow)
+
+
+def what_is_dropped_is_counted_to_one_topic(patch: pytest.MonkeyPatch) -> None:
+    def to_one(record: bytes) -> dict[str, int]:
+        counts = count_topics(record)
+        return {next(iter(counts)): sum(counts.values())}
+
+    patch.setattr(seat_module, "count_topics", to_one)
 
 
 MUTANTS: tuple[Break, ...] = (
@@ -178,4 +201,6 @@ MUTANTS: tuple[Break, ...] = (
     who_is_silent_has_left,
     a_request_of_the_dead_hangs,
     blocking_subscriptions_hold_nobody,
+    a_part_of_a_mixed_publication_is_numbered_anew,
+    what_is_dropped_is_counted_to_one_topic,
 )

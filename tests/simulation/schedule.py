@@ -21,6 +21,7 @@ _ROUNDS = 2000
 _DURATIONS = (0.03, 0.3, 1.1, 3.2, 6.5)
 _READS = frozenset({"hear", "read"})
 _AMOUNTS = (1, 1, 2, 5, 100)
+_IN_A_ROW = 3  # messages to one topic; more go to all topics in turn
 
 
 class Result(NamedTuple):
@@ -185,7 +186,8 @@ class _Chance:
             case "work":
                 return self._work()
             case "publish":
-                return name, index, below(len(TOPICS)), (1, 1, 1, 3, 6)[below(5)]
+                topic, count = below(len(TOPICS)), (1, 1, 1, 3, 6)[below(5)]
+                return "mix" if count > _IN_A_ROW else name, index, topic, count
             case "subscribe":
                 kind = self.kinds[below(len(self.kinds))]
                 return name, index, below(len(PATTERNS)), kind, (1, 1, 2, 8)[below(4)]

@@ -166,6 +166,7 @@ KINDS = ("plain", "blocking", "consumer", "responder")
 
 _NEW = (
     "PUBLISH",
+    "MIXED",
     "PUBLISH, REQUEST",
     "PUBLISH, REQUEST, EVERYONE",
     "DIRECT, REQUEST",
@@ -177,6 +178,7 @@ _NEVER_SENT = tuple(record for record in _NEW if record != "DIRECT, REPLY")
 
 _RESENT = (
     "PUBLISH, RESENT",
+    "MIXED, RESENT",
     "PUBLISH, RESENT, REQUEST",
     "PUBLISH, RESENT, REQUEST, EVERYONE",
     "DIRECT, RESENT, REQUEST",
@@ -197,6 +199,10 @@ HEARD: Mapping[str, tuple[str, ...]] = {
 TOLD = (
     "PUBLISH",
     "PUBLISH, RESENT",
+    "MIXED",
+    "MIXED, RESENT",
+    "MIXED, part",
+    "MIXED, RESENT, part",
     "PUBLISH, REQUEST, EVERYONE",
     "PUBLISH, RESENT, REQUEST, EVERYONE",
     "DIRECT, REQUEST",

@@ -15,7 +15,7 @@ from tests.simulation.tables import TABLES
 # Found by looking which of some thousands of schedules take which steps. After a change of how
 # steps are chosen: run tools/simulate.py, which names a schedule for each step.
 CHOSEN = (
-    *(72, 380),
+    *(72, 380, 40063, 40070, 40127, 40205, 40259, 40289, 41242, 45248),
     *(30001, 30005, 30006, 30007, 30008, 30010, 30011, 30013, 30019, 30023, 30034, 30039),
     *(30069, 30085, 30123, 30145, 30167, 30177, 30212, 30218, 30240, 30292, 30326, 30365),
     *(30422, 30434, 30510, 30564, 30743, 30767, 31098, 31113, 31145, 31809, 32130, 32195),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import parse_mixed
 from open_channel.bus.core.records import Flag
 
 __all__ = ["describe", "minimise"]
@@ -18,6 +19,11 @@ def describe(record: bytes, name: Callable[[bytes], str]) -> str:
     kind = record[0]
     if kind in {r.PUBLISH, r.DIRECT}:
         return _publication(r.parse(record), name)
+    if kind == r.MIXED:
+        mixed = parse_mixed(record)
+        span = f"{name(mixed.sender)}#{mixed.first}..{mixed.last}"
+        topics = " ".join(mixed.topics[index] for index in mixed.which)
+        return f"{span} to {topics} {Flag(mixed.flags).name or ''}"
     if kind == r.JOB:
         job = r.decode_job(record)
         again = " again" if job.redelivered else ""

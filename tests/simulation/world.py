@@ -199,6 +199,14 @@ class World:
             process.publish(TOPICS[topic], count)
         return process is not None
 
+    def do_mix(self, index: int, topic: int, count: int) -> bool:
+        """Publish to all topics in turn, beginning with one of them."""
+        process = self._running(index)
+        if process is not None:
+            for number in range(topic, topic + count):
+                process.publish(TOPICS[number % len(TOPICS)], 1)
+        return process is not None
+
     def do_subscribe(self, index: int, pattern: int, kind: int, prefetch: int = 1) -> bool:
         """``kind`` 0: plain, 1: blocking, 2: a responder, from 3 on: a group."""
         process = self._running(index)

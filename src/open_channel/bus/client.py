@@ -13,6 +13,7 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.records import Flag, MemberInfo
+from open_channel.bus.core.row import NAMED
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BusClient", "Change"]
 
-_HEADERS = 64 * 1024  # what a record may take beside its message
+_HEADERS = 128 * 1024  # what a record may take beside its largest message: others, topics
 _TOPICS = 65536  # how many topics are remembered as checked
 _FAIR = 256 * 1024  # bytes published before publish() lets others run
 _ENCODED, _EVERYONE = int(Flag.ENCODED), int(Flag.EVERYONE)
@@ -290,6 +291,13 @@ class BusClient:
             row.bodies.append(body)
             row.credit -= size
             return
+        if row.topics and known is not None and flags == row.flags:
+            size += len(known) + NAMED
+            if size < row.credit:
+                row.bodies.append(body)
+                row.topics.append(known)
+                row.credit -= size
+                return
         if known is None:
             known = self._check_topic(topic)
         self._take_room(len(body))

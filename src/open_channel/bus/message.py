@@ -11,9 +11,10 @@ from open_channel.bus.core.records import Flag
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import Publication
 
-__all__ = ["Batch", "Job", "Message", "Request"]
+__all__ = ["Batch", "Job", "Message", "Mix", "Origin", "Origins", "Request"]
 
 _ENCODED = int(Flag.ENCODED)
 _OVERHEAD = 64  # bytes that a message takes beside its own, or so
@@ -29,7 +30,7 @@ class Message:
     # in common stays with the batch.
     __slots__ = ("_data", "_of", "body", "missed")
 
-    def __init__(self, of: Batch, body: bytes, missed: int = 0) -> None:
+    def __init__(self, of: Batch | Origin, body: bytes, missed: int = 0) -> None:
         self._of = of
         self.body = body
         """The bytes as they travelled."""
@@ -124,6 +125,18 @@ class Job(Request):
         self._finish(self, False)
 
 
+class Origin:
+    """What messages of a publisher to one topic have in common: see ``Batch``."""
+
+    __slots__ = ("encoded", "publisher", "topic", "type")
+
+    def __init__(self, topic: str, publisher: bytes, encoded: bool, wanted: Any) -> None:
+        self.topic = topic
+        self.publisher = publisher
+        self.encoded = encoded
+        self.type = wanted
+
+
 class Batch:
     """Messages of one publisher to one topic that came together; for consumers that want speed."""
 
@@ -149,6 +162,15 @@ class Batch:
         self.size = len(publication.record) + _OVERHEAD * len(bodies)
         """What they take in memory, in bytes, or so."""
 
+    @classmethod
+    def of(cls, origin: Origin, last: int, bodies: list[bytes], missed: int) -> Batch:
+        """Messages that came together with others, to other topics; its size is to be counted."""
+        batch = cls.__new__(cls)
+        batch.topic, batch.publisher = origin.topic, origin.publisher
+        batch.encoded, batch.type = origin.encoded, origin.type
+        batch.bodies, batch.missed, batch.last, batch.size = bodies, missed, last, 0
+        return batch
+
     @property
     def sender(self) -> str:
         """The id of the member that published them, 32 hexadecimal digits."""
@@ -163,3 +185,57 @@ class Batch:
 
     def __repr__(self) -> str:
         return f"<Batch {self.topic!r}, {len(self.bodies)} messages>"
+
+
+class Origins(dict[str, Origin]):
+    """Those of one publisher, by topic; a stream that goes round its topics makes none anew."""
+
+    def __init__(self, publisher: bytes, encoded: bool, wanted: Any) -> None:
+        super().__init__()
+        self._common = publisher, encoded, wanted
+
+    def __missing__(self, topic: str) -> Origin:
+        origin = self[topic] = Origin(topic, *self._common)
+        return origin
+
+
+class Mix:
+    """Messages of one publisher to several topics that came together."""
+
+    __slots__ = ("bodies", "last", "missed", "origins", "publisher", "size")
+
+    def __init__(
+        self, mixed: Mixed, origins: Sequence[Origin], bodies: Sequence[bytes], missed: int = 0
+    ) -> None:
+        self.origins = origins
+        """Of each message."""
+        self.bodies = bodies
+        self.missed = missed
+        self.publisher = mixed.sender
+        self.last = mixed.last
+        self.size = sum(map(len, bodies)) + _OVERHEAD * len(bodies)
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages."""
+        return map(Message, self.origins, self.bodies, chain((self.missed,), repeat(0)))
+
+    def batches(self, left: int) -> list[Batch]:
+        """The last ``left`` of them as batches, one for each time that the topic changes."""
+        taken = len(self) - left
+        missed = 0 if taken else self.missed
+        made: list[Batch] = []
+        batch: Batch | None = None
+        before: Origin | None = None
+        some: list[bytes] = []
+        for origin, body in zip(self.origins[taken:], self.bodies[taken:], strict=True):
+            if batch is None or origin is not before:
+                before, some = origin, []
+                batch = Batch.of(origin, self.last, some, missed)
+                made.append(batch)
+                missed = 0
+            some.append(body)
+            batch.size += len(body) + _OVERHEAD
+        return made

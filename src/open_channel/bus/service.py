@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from open_channel.bus.client import BusClient
+    from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import Publication
 
 __all__ = ["Handler", "Service"]
@@ -106,6 +107,9 @@ class Service:
         self._client.has_room()
 
     def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
+        """See ``Sink``: a responder gets requests only."""
+
+    def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
         """See ``Sink``: a responder gets requests only."""
 
     def missing(self, count: int) -> None:

@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_channel.bus.core.interests import UNKNOWN, Interest
+from open_channel.bus.core.records import ENCODED as _ENCODED
 from open_channel.bus.core.subjects import check_pattern
-from open_channel.bus.message import Batch, Job, Message
+from open_channel.bus.message import Batch, Job, Message, Mix, Origins
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from open_channel.bus.client import BusClient
+    from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import Publication
     from open_channel.errors import ChannelError
 
@@ -29,6 +31,10 @@ __all__ = ["Hand", "Overflow", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
+
+
+_TOPICS = 10_000  # of a publisher that are remembered at most
+_PUBLISHERS = 64  # ... whose topics are
 
 
 class Hand:
@@ -79,9 +85,10 @@ class Subscription:
         self._interest: Interest | None = None
         self._live = False
         self._lock = threading.Lock()
-        self._batches: deque[Batch] = deque()
+        self._batches: deque[Batch | Mix] = deque()
         self._put = self._gone = 0  # bytes that ever came in, and out
-        self._batch: Batch | None = None
+        self._batch: Batch | Mix | None = None
+        self._origins: dict[tuple[bytes, bool], Origins] = {}
         self._messages: Iterator[Message] = iter(())
         self._untold: dict[bytes, int] = {}
         """Of a blocking one: {publisher: up to where the broker does not know that it is here}."""
@@ -183,12 +190,25 @@ class Subscription:
     def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
         """See ``Sink``."""
         missed, self._missed = self._missed, 0
-        batch = Batch(publication, messages, self.type, missed)
+        self._queue(Batch(publication, messages, self.type, missed))
+
+    def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
+        """See ``Sink``."""
+        missed, self._missed = self._missed, 0
+        key = mixed.sender, bool(mixed.flags & _ENCODED)
+        origins = self._origins.get(key)
+        if origins is None or len(origins) > _TOPICS:
+            if len(self._origins) >= _PUBLISHERS:
+                self._origins.clear()
+            origins = self._origins[key] = Origins(*key, self.type)
+        self._queue(Mix(mixed, [origins[topic] for topic in topics], messages, missed))
+
+    def _queue(self, batch: Batch | Mix) -> None:
         assert self._bound is not None
         if self.backlog + batch.size > self._bound and self._overflow != "block" and self._batches:
             if self._overflow == "drop_newest":
-                self._missed = missed
-                self._count(len(messages))
+                self._missed = batch.missed
+                self._count(len(batch))
                 return
             self._drop(self.backlog + batch.size - self._bound, batch)
         self._put += batch.size
@@ -199,7 +219,7 @@ class Subscription:
         assert self._client is not None
         self._client.touched(self)
 
-    def _drop(self, excess: int, newest: Batch) -> None:
+    def _drop(self, excess: int, newest: Batch | Mix) -> None:
         with self._lock:
             dropped = missed = 0
             while self._batches and dropped < excess:
@@ -319,7 +339,7 @@ class Subscription:
         self._tell_soon()
         return True
 
-    def _next_batch(self) -> Batch | None:
+    def _next_batch(self) -> Batch | Mix | None:
         if not self._batches:
             return None
         batch = self._batches.popleft()
@@ -349,12 +369,28 @@ class Subscription:
         with self._lock:
             rest, batch = list(self._messages), self._batch
             if rest and batch is not None:
-                batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
-                return batch
+                return self._rest(batch, rest)
             batch = self._next_batch()
-        if batch is not None:
-            self._tell_soon()
+            if batch is None:
+                return None
+            if isinstance(batch, Mix):
+                batch = self._first(batch.batches(len(batch)))
+        self._tell_soon()
         return batch
+
+    def _rest(self, batch: Batch | Mix, rest: list[Message]) -> Batch:
+        """What was not taken of one whose messages were taken one by one."""
+        if isinstance(batch, Mix):
+            return self._first(batch.batches(len(rest)))
+        batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
+        return batch
+
+    def _first(self, batches: list[Batch]) -> Batch:
+        """One is taken; the others wait to be, before all that has come since."""
+        first = batches.pop(0)
+        self._batches.extendleft(reversed(batches))
+        self._gone -= sum([batch.size for batch in batches])
+        return first
 
     @property
     def error(self) -> ChannelError | None:

@@ -89,9 +89,47 @@ def test_one_with_a_blocking_subscription_holds_it_until_it_is_taken(
     publish(one, b"1")
     bench.pump()
     assert one.core.held == 1
+    seat(bench, two).subscriptions[sub.interest.id].took(one.id, 0)
+    record = r.encode_control(r.Took(99, one.id, 1))  # of one that has ended
+    bench.broker.received(two.id, bench.boxes[two.id], record, bench.now)
+    bench.pump()
+    assert one.core.held == 1
     two.core.took(sub.interest, one.id, 1)
     bench.pump()
     assert one.core.held == 0
+
+
+def test_a_mixed_publication_is_done_when_all_have_it(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subs = [subscribe(bench, member, topic) for member, topic in ((two, "a"), (three, "b"))]
+    for topic in (b"a", b"b", b"a", b"c"):
+        one.core.publish(topic, topic, 0)
+    bench.say(one)
+    assert bench.broker.routed == 4
+    bench.ack(two)
+    bench.hear(one)
+    assert one.core.held == 1
+    bench.ack(three)
+    bench.hear(one)
+    assert one.core.held == 0
+    assert [sub.got for sub in subs] == [[b"a", b"a"], [b"b"]]
+
+
+def test_what_is_dropped_of_mixed_publications_is_told_by_topic(members: list[Member]):
+    bench = Bench(*members, bounds=BOUNDS._replace(queue=300, feed=0))
+    one, two, _ = members
+    every, some = subscribe(bench, two, ">"), subscribe(bench, two, "b")
+    bench.away.add(two.id)
+    for _ in range(20):
+        for topic in (b"a", b"b", b"a"):
+            one.core.publish(topic, b"x", 0)
+        bench.pump()
+    bench.wait(LAG)
+    bench.away.clear()
+    bench.pump()
+    assert bench.broker.dropped
+    assert len(every.got) + sum(every.missed) == 60
+    assert len(some.got) + sum(some.missed) == 20
 
 
 def test_a_publisher_is_told_when_only_jobs_are_left(bench: Bench, members: list[Member]):

@@ -6,9 +6,10 @@ import pytest
 
 from open_channel.bus.core import records as r
 from open_channel.bus.core.interests import UNKNOWN
+from open_channel.bus.core.mixed import Mixed
 from open_channel.bus.core.records import Flag
 from open_channel.errors import RemoteProtocolError
-from tests.bus.core.verbs import Asks, Member, Sub, info, publication
+from tests.bus.core.verbs import Asks, Member, Sub, info, mixed, publication
 
 OTHER, THIRD = info(2).id, info(3).id
 TOPIC = b"t"
@@ -23,7 +24,7 @@ def member() -> Member:
     return member
 
 
-def only(said: list[r.Control | r.Publication]) -> r.Publication:
+def only(said: list[r.Control | r.Publication | Mixed]) -> r.Publication:
     (one,) = said
     assert isinstance(one, r.Publication)
     return one
@@ -53,26 +54,52 @@ def live(member: Member, pattern: str = "t", **options: object) -> Sub:
 # --- publishing -----------------------------------------------------------------------------------
 
 
-def test_messages_to_one_topic_in_a_row_are_one_publication(member: Member):
-    other = b"u"
-    for topic, body in ((TOPIC, b"1"), (TOPIC, b"2"), (other, b"3"), (TOPIC, b"4")):
-        member.core.publish(topic, body, 0)
+def test_messages_in_a_row_are_one_publication(member: Member):
+    for body in (b"1", b"2"):
+        member.core.publish(TOPIC, body, 0)
     assert member.core.pending
-    assert member.core.last == 4
-    said = [one for one in member.says() if isinstance(one, r.Publication)]
-    assert [(one.topic, one.messages()) for one in said] == [
-        ("t", [b"1", b"2"]),
-        ("u", [b"3"]),
-        ("t", [b"4"]),
-    ]
-    assert [one.first for one in said] == [1, 3, 4]
+    assert member.core.last == 2
+    one = only(member.says())
+    assert (one.topic, one.first, one.messages()) == ("t", 1, [b"1", b"2"])
     assert not member.core.pending
+    for topic, body in ((TOPIC, b"3"), (b"u", b"4"), (TOPIC, b"5")):
+        member.core.publish(topic, body, 0)
+    assert member.core.last == 5
+    (mix,) = member.says()
+    assert isinstance(mix, Mixed)
+    assert [mix.topics[index] for index in mix.which] == ["t", "u", "t"]
+    assert (mix.first, mix.last, mix.messages()) == (3, 5, [b"3", b"4", b"5"])
+    assert member.core.held == 2
+    member.hear(acked((1, 5)))
+    assert member.core.held == 0
+    assert member.core.sizes == [0, 0, 0]
+
+
+def test_a_mixed_publication_is_sent_again_as_it_was(member: Member):
+    for topic in (TOPIC, b"u"):
+        member.core.publish(topic, b"x", 0)
+    assert len(member.says()) == 1
+    member.outbox.clear()
+    member.core.opened()
+    _, mix, _ = member.says()
+    assert isinstance(mix, Mixed)
+    assert (mix.flags, mix.first, mix.last) == (r.RESENT, 1, 2)
+
+
+def test_after_many_to_one_topic_another_begins_a_publication_of_its_own(member: Member):
+    for topic in (*[TOPIC] * 100, b"u", TOPIC):
+        member.core.publish(topic, b"x", 0)
+    run, mix = member.says()
+    assert isinstance(run, r.Publication)
+    assert isinstance(mix, Mixed)
+    assert (run.total, mix.total) == (100, 2)
 
 
 def test_flags_part_publications_too(member: Member):
     member.core.publish(TOPIC, b"1", 0)
     member.core.publish(TOPIC, b"2", int(Flag.ENCODED))
-    assert [one.flags for one in member.says() if isinstance(one, r.Publication)] == [0, 1]
+    member.core.publish(b"u", b"3", 0)
+    assert [one.flags for one in member.says() if isinstance(one, r.Publication)] == [0, 1, 0]
 
 
 def test_a_large_message_travels_alone(member: Member):
@@ -201,6 +228,17 @@ def test_messages_reach_the_subscriptions_that_fit_once(member: Member):
     assert member.core.duplicates == 3
     assert len(member.core.sinks()) == 3
     assert member.core.interest(asked.interest.id) is asked.interest
+
+
+def test_mixed_messages_reach_those_that_fit_once(member: Member):
+    every, some, other = live(member, ">"), live(member, "t"), live(member, "v")
+    for _ in range(2):
+        member.hear(mixed(2, 1, "t", "u", "t"))
+    assert member.core.eager
+    assert (every.got, every.topics) == ([b"1", b"2", b"3"], ["t", "u", "t"])
+    assert (some.got, some.topics) == ([b"1", b"3"], ["t", "t"])
+    assert other.got == []
+    assert member.core.duplicates == 3
 
 
 def test_a_subscription_is_confirmed_once_and_while_it_is_there(member: Member):

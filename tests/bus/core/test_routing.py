@@ -6,7 +6,7 @@ import pytest
 
 from open_channel.bus.core import records as r
 from open_channel.bus.core.records import Flag
-from tests.bus.core.verbs import BOUNDS, Asks, Bench, Member, Sub, info
+from tests.bus.core.verbs import BOUNDS, Asks, Bench, Member, Sub
 
 TOPIC = b"t"
 LAG, GRACE = 1.5, 7.0
@@ -96,9 +96,77 @@ def test_what_a_blocking_subscription_holds_is_free_when_it_ends(
     bench.pump()
     assert one.core.oldest == 2
     seat = bench.broker.seats[two.id]
-    routing(bench).took(seat, 99, one.id, 1)
-    routing(bench).took(seat, sub.interest.id, info(9).id, 1)
+    assert list(seat.subscriptions[sub.interest.id].held) == [bench.broker.seats[one.id]]
     two.core.unsubscribe(sub.interest, [])
+    bench.pump()
+    assert one.core.held == 0
+
+
+def mix(bench: Bench, member: Member, *topics: str) -> None:
+    for number, topic in enumerate(topics, member.core.last + 1):
+        member.core.publish(topic.encode(), str(number).encode(), 0)
+    bench.pump()
+
+
+def test_of_a_mixed_publication_each_gets_what_fits(bench: Bench, members: list[Member]):
+    one, two, three = members
+    every, some = subscribe(bench, two, ">"), subscribe(bench, three, "b.*", blocks=True)
+    work = worker(bench, three, "a", prefetch=2)
+    mix(bench, one, "a", "b.x", "c", "b.y", "a")
+    assert every.got == [b"1", b"2", b"3", b"4", b"5"]
+    assert (some.got, some.topics) == ([b"2", b"4"], ["b.x", "b.y"])
+    assert numbers(work) == [1, 5]
+    three.core.took(some.interest, one.id, 5)
+    bench.pump()
+    assert one.core.held == 1
+    assert r.Taking(1) in one.controls()
+    assert work.finish()
+    assert work.finish()
+    bench.pump()
+    assert one.core.held == 0
+
+
+def test_a_mixed_publication_with_one_route_goes_on_as_it_is(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subs = [subscribe(bench, two, ">"), subscribe(bench, three, ">", blocks=True)]
+    mix(bench, one, "a", "b")
+    assert [sub.got for sub in subs] == [[b"1", b"2"]] * 2
+    assert one.core.held == 1
+    records = [record for record in (*two.seen, *three.seen) if record[0] == r.MIXED]
+    assert records[0] is not records[1]
+    assert records[0] == records[1]
+
+
+def test_a_mixed_publication_is_played_to_who_comes_back(bench: Bench, members: list[Member]):
+    one, two, three = members
+    some, every = subscribe(bench, two, "a"), subscribe(bench, three, ">", blocks=True)
+    work = worker(bench, three, "b", prefetch=2)
+    next_one = bench.succeeded_by(without=[two, three])
+    asked = Sub(three, "c")
+    mix(next_one, one, "a", "b", "c", "b")
+    for member in (two, three):
+        next_one.open(member)
+        next_one.pump()
+    assert (some.got, some.topics) == ([b"1"], ["a"])
+    assert every.got == [b"1", b"2", b"3", b"4"]
+    assert asked.got == []  # nobody had confirmed it
+    assert numbers(work) == [2, 4]
+    assert one.core.held == 1
+
+
+def test_mixed_work_in_hand_of_a_group_that_is_gone_stays_there(
+    bench: Bench, members: list[Member]
+):
+    one, two, _ = members
+    work = worker(bench, two, "a", prefetch=2)
+    mix(bench, one, "b", "a", "b", "a")
+    two.core.unsubscribe(work.interest, [(one.id, 2), (one.id, 4)])
+    bench = bench.succeeded_by(without=[one])
+    bench.open(one)
+    bench.pump()
+    assert one.core.held == 1
+    for seq in (2, 4):
+        assert two.core.done(work.interest, one.id, seq)
     bench.pump()
     assert one.core.held == 0
 

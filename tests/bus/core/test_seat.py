@@ -7,9 +7,10 @@ import pytest
 from open_channel.bus.core import records as r
 from open_channel.bus.core import seat as module
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
+from open_channel.bus.core.subjects import MANY
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
-from tests.bus.core.verbs import info, publication, written
+from tests.bus.core.verbs import info, mixed, publication, written
 
 BODY = publication(9, 1)
 
@@ -68,6 +69,22 @@ def test_a_subscription_begins_with_empty_hands():
     seat = make()
     one = Subscription(seat, r.Subscribe(1, "t"))
     assert (one.seat, one.record.pattern, one.in_hand, one.held) == (seat, "t", 0, {})
+
+
+def test_a_blocking_one_holds_what_its_consumer_has_not_taken():
+    ledger, publisher, other = Ledger(), make(), Seat(info(2).id, info(2), 100)
+    blocking = Subscription(make(), r.Subscribe(1, "t", blocks=True))
+    entries = [Entry(ledger, publisher, seq, seq) for seq in (1, 2)]
+    for one in (*entries, Entry(ledger, other, 1, 1)):
+        blocking.hold(one)
+        one.received()  # it is routed
+    blocking.took(info(3).id, 9)
+    assert ledger.seen == []
+    blocking.took(info(1).id, 1)
+    assert ledger.seen == [(1, 0, 0)]
+    blocking.took(info(1).id, 2)
+    assert ledger.seen == [(1, 0, 0), (2, 0, 0)]
+    assert list(blocking.held) == [other]
 
 
 def test_records_go_out_at_once_until_there_is_enough_on_the_way():
@@ -135,6 +152,14 @@ def test_the_oldest_publications_are_dropped_and_counted_and_nothing_else():
     records = written(seat.outbox)
     assert names(records) == ["Missed", "Left"]  # and then enough is on its way
     assert r.decode_control(records[0]) == r.Missed({"a": 4, "b": 2})
+
+
+def test_what_is_dropped_of_a_mixed_publication_is_counted_by_topic():
+    seat = make(opened=False)
+    seat.send(mixed(9, 1, "a", "b", "a"), 100.0, NOTHING, MANY, 3)
+    seat.send(BODY, 100.0, NOTHING, "a", 1)
+    assert seat.bound(0) == 4
+    assert (seat.dropped, seat.queued) == ({"a": 3, "b": 1}, 0)
 
 
 def test_many_topics_are_told_of_in_several_records(monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_channel.bus.core import subjects
-from open_channel.bus.core.subjects import Matcher, check_pattern, check_topic, matches
+from open_channel.bus.core.subjects import (
+    Matcher,
+    check_pattern,
+    check_topic,
+    matches,
+    matches_each,
+)
 from open_channel.errors import TopicInvalid
 
 LONGEST = "ü" * 512
@@ -88,6 +94,7 @@ def test_what_fits(pattern: str, fits: list[str], fits_not: list[str]):
     matcher: Matcher[int] = Matcher()
     matcher.add(pattern, 1)
     assert [topic for topic in fits + fits_not if matcher.match(topic)] == fits
+    assert matches_each(pattern, fits + fits_not) == [True] * len(fits) + [False] * len(fits_not)
 
 
 # --- the index ------------------------------------------------------------------------------------
@@ -147,6 +154,11 @@ def test_the_index_is_a_list_that_is_searched(script):
     for topic in ALL:
         assert matcher.match(topic) == expected(topic)
         assert matcher.match(topic) == expected(topic)  # from the cache
+        assert matcher.match_all([topic, "none", topic]) == [
+            expected(topic),
+            expected("none"),
+            expected(topic),
+        ]
     for pattern, value in entries:
         matcher.remove(pattern, value)
     assert is_empty(matcher)

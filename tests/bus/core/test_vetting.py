@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import AnyPublication, Mixed, encode_mixed, parse_mixed
 from open_channel.bus.core.records import Flag, Subscribe
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
 from open_channel.errors import RemoteProtocolError
@@ -29,7 +30,7 @@ def publication(
     return bytes(r.encode_publication(kind, flags, topic, first, sender, to, list(bodies)))
 
 
-def vet(record: bytes) -> r.Publication:
+def vet(record: bytes) -> AnyPublication:
     return Vetting(1 << 30).publication(record[0], record, ME)
 
 
@@ -96,6 +97,35 @@ def test_what_is_not_is_refused(record: bytes, reason: str):
         vet(record)
 
 
+MIX = encode_mixed(1, [b"a", b"b", b"a"], 5, ME, [b"one", b"two", b"three"])
+
+
+def test_a_mixed_one_in_order_is_taken_in():
+    vetting = Vetting(1 << 30)
+    for _ in range(2):  # with topics that are new, and known
+        found = vetting.publication(r.MIXED, MIX, ME)
+        assert isinstance(found, Mixed)
+        assert (found.topics, found.first, found.last) == (["a", "b"], 5, 7)
+        assert found.record == MIX
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (encode_mixed(0, [b"a"], 1, OTHER, [b""]), "another member's name"),
+        (encode_mixed(0, [b"a", b"b.*"], 1, ME, [b"", b""]), "wildcard"),
+        (encode_mixed(0, [b"a", b""], 1, ME, [b"", b""]), "empty"),
+        (encode_mixed(4, [b"a"], 1, ME, [b""]), "flags 0x4"),
+        (parse_mixed(MIX).only([0]).record, "a part of a mixed publication"),
+        (MIX + b"!", "table does not fit"),
+        (MIX[:-1], "table does not fit"),
+    ],
+)
+def test_a_mixed_one_that_is_not_in_order_is_refused(record: bytes, reason: str):
+    with pytest.raises(RemoteProtocolError, match=reason):
+        vet(record)
+
+
 def test_lengths_that_overflow_are_refused():
     head = r.HEADER.pack(r.PUBLISH, 0, 1, 2, 1, ME, r.NOBODY) + b"t"
     with pytest.raises(RemoteProtocolError, match="table"):
@@ -121,6 +151,15 @@ def test_a_large_body_that_lies_elsewhere():
         Vetting(1 << 30).publication(r.PUBLISH, Large(large.head, body[1:]), ME)
     answer = r.encode_publication(r.DIRECT, Flag.REPLY, b"", 1, ME, OTHER, [body])
     assert Vetting(1 << 30).publication(r.DIRECT, answer, ME).opening(9) == bytes(9)
+
+
+def test_one_that_could_not_be_handed_on_as_single_messages_is_refused():
+    record = encode_mixed(0, [b"a"], 1, ME, [bytes(1000)])
+    single = publication(topic=b"a", bodies=(bytes(1000),))
+    assert len(single) > len(record)
+    with pytest.raises(RemoteProtocolError, match=f"of {len(record)} bytes"):
+        Vetting(len(single) - 1).publication(r.MIXED, record, ME)
+    Vetting(len(record) + r.HEADER.size).publication(r.MIXED, record, ME)
 
 
 def test_topics_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch):

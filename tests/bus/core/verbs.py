@@ -13,11 +13,12 @@ from open_channel.bus.core import records as r
 from open_channel.bus.core.broker import Bounds, Broker
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
+from open_channel.bus.core.mixed import Mixed, encode_mixed, parse_mixed
 from open_channel.protocol.batches import unpack
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
 
-__all__ = ["BOUNDS", "Asks", "Bench", "Member", "Sub", "info", "publication"]
+__all__ = ["BOUNDS", "Asks", "Bench", "Member", "Sub", "info", "mixed", "publication"]
 
 BOUNDS = Bounds(grace=6.0, lag=1.0, queue=1 << 20, feed=1 << 20)
 
@@ -32,6 +33,13 @@ def publication(sender: int, first: int, count: int = 1, topic: str = "t") -> by
     bodies = [f"{seq}".encode() for seq in range(first, first + count)]
     who = info(sender).id
     return bytes(r.encode_publication(r.PUBLISH, 0, topic.encode(), first, who, r.NOBODY, bodies))
+
+
+def mixed(sender: int, first: int, *topics: str, flags: int = 0) -> bytes:
+    """What a member publishes to several topics."""
+    names = [topic.encode() for topic in topics]
+    bodies = [f"{seq}".encode() for seq in range(first, first + len(topics))]
+    return encode_mixed(flags, names, first, info(sender).id, bodies)
 
 
 def written(outbox: Outbox) -> list[bytes]:
@@ -49,6 +57,8 @@ class Sub:
     def __init__(self, member: Member, pattern: str, **options: object) -> None:
         self.is_live = False
         self.got: list[bytes] = []
+        self.topics: list[str] = []
+        """Of what came mixed."""
         self.jobs: list[tuple[bytes, int, bytes, bool]] = []
         self.missed: list[int] = []
         self.gone: list[tuple[bytes, int]] = []
@@ -62,6 +72,11 @@ class Sub:
 
     def deliver(self, publication: r.Publication, messages: Sequence[bytes]) -> None:
         self.got += messages
+
+    def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
+        assert len(topics) == len(messages)
+        self.got += messages
+        self.topics += topics
 
     def job(self, publication: r.Publication, seq: int, message: bytes, redelivered: bool) -> None:
         self.jobs.append((publication.sender, seq, message, redelivered))
@@ -135,17 +150,20 @@ class Member:
             self.seen.append(encoded)
             self.core.receive(encoded)
 
-    def says(self) -> list[r.Control | r.Publication]:
+    def says(self) -> list[r.Control | r.Publication | Mixed]:
         """What it has to say to a broker, taken apart."""
         self.core.flush()
-        return [
-            r.decode_control(record) if record[0] == r.CONTROL else r.parse(record)
-            for record in written(self.outbox)
-        ]
+        return [_decode(record) for record in written(self.outbox)]
 
     def controls(self) -> list[r.Control]:
         """The control records that it has heard."""
         return [r.decode_control(record) for record in self.seen if record[0] == r.CONTROL]
+
+
+def _decode(record: bytes) -> r.Control | r.Publication | Mixed:
+    if record[0] == r.CONTROL:
+        return r.decode_control(record)
+    return parse_mixed(record) if record[0] == r.MIXED else r.parse(record)
 
 
 class Bench:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from open_channel.bus.core import figures
 from open_channel.bus.core import records as r
 from open_channel.bus.core.news import News
+from open_channel.bus.core.routes import Routes
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
@@ -25,7 +26,8 @@ from open_channel.errors import RemoteProtocolError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from open_channel.bus.core.records import MemberInfo, Publication
+    from open_channel.bus.core.mixed import AnyPublication
+    from open_channel.bus.core.records import MemberInfo
     from open_channel.bus.core.seat import Receipt
     from open_channel.protocol.batches import Message
     from open_channel.protocol.outbox import Outbox
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Broker"]
 
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
+_PUBLICATIONS = frozenset({r.PUBLISH, r.DIRECT, r.MIXED})
 _UNTOLD = 16 * 1024 * 1024  # bytes of control records that wait for one who goes on talking
 _REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
 
@@ -57,7 +60,7 @@ class Bounds(NamedTuple):
 class _Logged(NamedTuple):
     """A publication routed while members were expected."""
 
-    publication: Publication
+    publication: AnyPublication
     entry: Entry
     groups: set[str]
 
@@ -130,7 +133,7 @@ class Broker:
             self._open(member, outbox, control)
         elif seat.untold > _UNTOLD:
             raise RemoteProtocolError(reason=f"{seat.untold} bytes of answers are not read")
-        elif kind in {r.PUBLISH, r.DIRECT}:
+        elif kind in _PUBLICATIONS:
             self._publish(seat, kind, record)
         elif kind == r.CONTROL:
             self._command(seat, r.decode_control(record))
@@ -200,12 +203,13 @@ class Broker:
         self.control(seat, r.Gap(publisher.member, seq), _Told(self, publisher, seat, seq))
 
     def _replay(self, seat: Seat, subscriptions: list[Subscription]) -> None:
+        owed = self._routing.owed(subscriptions) if self._log else Routes()
         for logged in self._log:
             publication, entry = logged.publication, logged.entry
             if publication.to == seat.member:
                 self.deliver(seat, publication, entry)
             elif publication.to == r.NOBODY:
-                self._routing.replay(seat, subscriptions, publication, entry, logged.groups)
+                self._routing.replay(seat, owed, publication, entry, logged.groups)
 
     def left(self, member: bytes, now: float) -> None:
         """A member is dead, or has left in order."""
@@ -281,16 +285,16 @@ class Broker:
             self._log.append(_Logged(publication, entry, groups))
         else:
             groups = set()
-        if kind == r.PUBLISH:
-            self._routing.publish(publication, entry, groups)
-        else:
+        if kind == r.DIRECT:
             self._direct(publication, entry)
+        else:
+            self._routing.publish(publication, entry, groups)
         for absent in self.absent:
             if publication.to == r.NOBODY:
                 self._leave_out(seat, absent, entry.last)
         entry.received()
 
-    def _direct(self, publication: Publication, entry: Entry) -> None:
+    def _direct(self, publication: AnyPublication, entry: Entry) -> None:
         if publication.flags & (_REPLY | _DONE):
             self._routing.ends(publication)
         target = self.seats.get(publication.to)
@@ -299,12 +303,12 @@ class Broker:
         elif target.outbox is not None or self.settled:
             self.deliver(target, publication, entry)
 
-    def _unreachable(self, publication: Publication, entry: Entry) -> None:
+    def _unreachable(self, publication: AnyPublication, entry: Entry) -> None:
         if publication.flags & _REQUEST and entry.seat.member in self.seats:
             self.control(entry.seat, r.Ended(publication.first, r.End.GONE))
 
     def deliver(
-        self, seat: Seat, publication: Publication, entry: Entry, *, keep: bool = False
+        self, seat: Seat, publication: AnyPublication, entry: Entry, *, keep: bool = False
     ) -> None:
         """Queue a publication for a subscriber; ``keep`` says that it must not be dropped."""
         keep = keep or publication.to != r.NOBODY or bool(publication.flags & _REQUEST)
@@ -356,7 +360,8 @@ class Broker:
             case r.Reject(publisher, seq, group, turn):
                 self._routing.reject(seat, (publisher, seq, group), turn)
             case r.Took(number, publisher, seq):
-                self._routing.took(seat, number, publisher, seq)
+                if (subscription := seat.subscriptions.get(number)) is not None:
+                    subscription.took(publisher, seq)
             case r.Cancel(seq):
                 self._routing.cancel(seat, seq)
             case r.Resent():

@@ -12,7 +12,7 @@ from open_channel.bus.core import records as r
 
 if TYPE_CHECKING:
     from open_channel.bus.core.broker import Broker
-    from open_channel.bus.core.records import Publication
+    from open_channel.bus.core.mixed import AnyPublication
     from open_channel.bus.core.seat import Seat
 
 __all__ = ["TOPIC", "answered"]
@@ -23,7 +23,7 @@ _FLAGS = int(r.Flag.ENCODED | r.Flag.REPLY)
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
 
 
-def answered(broker: Broker, seat: Seat, publication: Publication) -> bool:
+def answered(broker: Broker, seat: Seat, publication: AnyPublication) -> bool:
     """Answer and acknowledge a member's request, if it is one for the figures."""
     flags = publication.flags & (_REQUEST | _EVERYONE)
     if publication.topic != TOPIC or flags != _REQUEST or publication.to != r.NOBODY:

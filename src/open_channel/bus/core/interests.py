@@ -9,6 +9,7 @@ from open_channel.bus.core.records import Subscribe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import End, MemberInfo, Publication
 
 __all__ = ["UNKNOWN", "Awaiting", "Interest", "Key", "MemberUser", "Sink"]
@@ -27,7 +28,10 @@ class Sink(Protocol):
         """The broker has confirmed the subscription."""
 
     def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
-        """Messages, in their publisher's order."""
+        """Messages to one topic, in their publisher's order."""
+
+    def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
+        """Messages in their publisher's order, and the topic of each."""
 
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         """One job, or one request; ``seq`` is its number."""

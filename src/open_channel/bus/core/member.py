@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.arrivals import Arrivals
 from open_channel.bus.core.held import Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
+from open_channel.bus.core.mixed import parse_mixed
 from open_channel.bus.core.records import Flag, MemberInfo, Publication
 from open_channel.bus.core.row import Row
-from open_channel.bus.core.subjects import Matcher, matches
+from open_channel.bus.core.subjects import matches
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import OVERHEAD, SEAL
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from open_channel.bus.core.interests import Awaiting, MemberUser, Sink
+    from open_channel.bus.core.mixed import AnyPublication
     from open_channel.protocol.batches import Message
     from open_channel.protocol.outbox import Outbox
 
@@ -45,8 +48,6 @@ class MemberCore:
         """{member: highest number of ours that was acknowledged without it}."""
         self.sizes = [0, 0, 0]
         """Bytes held unacknowledged: messages, jobs, and what counts against no limit."""
-        self.duplicates = 0
-        """Counts the messages that came again and were dropped."""
         self.resent = 0
         """Counts the publications sent again to a new host."""
         self.eager = False
@@ -60,10 +61,9 @@ class MemberCore:
         self.row = Row()
         """What was published last, and is no publication yet."""
         self._done: dict[bytes, list[tuple[int, str]]] = {}
-        self._marks: dict[bytes, int] = {}
+        self._arrivals = Arrivals()
         self._interests: dict[int, Interest] = {}
         self._counter = 0
-        self._matcher: Matcher[Interest] = Matcher()
         self._jobs: dict[Key, tuple[int, int]] = {}
         """In hand: {job: (subscription, turn)}."""
         self._finished: set[Key] = set()
@@ -73,13 +73,17 @@ class MemberCore:
     # --- publishing ------------------------------------------------------------------------
 
     def publish(self, topic: bytes, body: bytes, flags: int, room: int = 0) -> None:
-        """Queue one message; messages to one topic in a row become one publication.
+        """Queue one message; what is published in a row becomes one publication: see ``Row``.
 
-        ``room`` is how many bytes may follow on credit: see ``Row``.
+        ``room`` is how many bytes may follow on credit.
         """
         row = self.row
         # A large message travels alone.
-        if row.topic is not topic or row.flags != flags or len(body) + OVERHEAD > SEAL:
+        if (
+            row.flags != flags
+            or len(body) + OVERHEAD > SEAL
+            or (row.topic is not topic and not row.mix())
+        ):
             self.seal()
         if row.add(topic, body, flags, room) >= SEAL:
             self.seal()
@@ -87,8 +91,8 @@ class MemberCore:
     def seal(self) -> None:
         """Make a publication of what was published since the last one."""
         row = self.row
-        if row.bodies:
-            self._hold(r.PUBLISH, row.flags, row.topic, r.NOBODY, row.take())
+        if count := len(row.bodies):
+            self._keep(row.seal(self._next, self.info.id), count, 0)
 
     def request(self, topic: bytes, to: bytes, body: bytes, flags: int, waits: Awaiting) -> int:
         """Ask whoever serves ``topic``, or one member (``to``); returns the request's number."""
@@ -116,11 +120,14 @@ class MemberCore:
             held.jobs.append(key)
 
     def _hold(self, kind: int, flags: int, topic: bytes, to: bytes, bodies: list[bytes]) -> Held:
+        sender, first = self.info.id, self._next
+        record = r.encode_publication(kind, flags, topic, first, sender, to, bodies)
+        return self._keep(record, len(bodies), 2 if flags & _FREE else 0)
+
+    def _keep(self, record: Message, count: int, share: int) -> Held:
         first = self._next
-        self._next += len(bodies)
-        record = r.encode_publication(kind, flags, topic, first, self.info.id, to, bodies)
-        held = Held(first, self._next - 1, record, 2 if flags & _FREE else 0)
-        self._held[first] = held
+        self._next += count
+        held = self._held[first] = Held(first, self._next - 1, record, share)
         self.sizes[held.share] += held.size
         if self._opened:
             held.sent = True
@@ -136,6 +143,11 @@ class MemberCore:
     def pending(self) -> bool:
         """Whether ``flush()`` has something to do."""
         return bool(self.row.bodies or self._done)
+
+    @property
+    def duplicates(self) -> int:
+        """Counts the messages that came again and were dropped."""
+        return self._arrivals.duplicates
 
     @property
     def oldest(self) -> int:
@@ -201,7 +213,7 @@ class MemberCore:
         if self._interests.pop(interest.id, None) is None:
             return
         if interest.confirmed and interest.plain:
-            self._matcher.remove(interest.pattern, interest)
+            self._arrivals.plain.remove(interest.pattern, interest)
         mine = {key: turn for key, (owner, turn) in self._jobs.items() if owner == interest.id}
         for key in [key for key in mine if key[:2] not in kept]:
             del self._jobs[key], mine[key]
@@ -300,6 +312,9 @@ class MemberCore:
         if kind == r.PUBLISH:
             self.eager = True
             self._receive_publication(r.parse(record))
+        elif kind == r.MIXED:
+            self.eager = True
+            self._arrive(parse_mixed(record))
         elif kind == r.ACK:
             for first, last in r.decode_ack(record):
                 self._acknowledged(first, last)
@@ -319,39 +334,20 @@ class MemberCore:
         else:
             raise RemoteProtocolError(reason=f"a record of unknown kind {kind}")
 
-    def _is_new(self, publication: Publication) -> bool:
-        if publication.first <= self._marks.get(publication.sender, 0):
-            self.duplicates += publication.total
-            return False
-        self._marks[publication.sender] = publication.last
-        return True
-
     def _receive_publication(self, publication: Publication) -> None:
         if publication.flags & _REQUEST:  # to all responders
             key = publication.sender, publication.first, ""
-            if self._is_new(publication):
+            if self._arrivals.is_new(publication):
                 self._serve(publication, key)
             elif key not in self._jobs:
                 # It may never have come here, when this member did not serve yet.
                 self._refuse(publication)
             return
-        interests = self._matcher.match(publication.topic)
-        if not self._is_new(publication):
-            for interest in interests:
-                if interest.blocks:
-                    self._took_before(interest, publication)
-            return
-        messages = publication.messages()
-        for interest in interests:
-            if interest.blocks:
-                interest.got[publication.sender] = publication.last
-            interest.sink.deliver(publication, messages)
+        self._arrive(publication)
 
-    def _took_before(self, interest: Interest, publication: Publication) -> None:
-        # Unless it waits in the queue, the broker would wait for its being taken for ever.
-        sender, last = publication.sender, publication.last
-        if interest.got.get(sender, 0) < last or interest.taken.get(sender, 0) >= last:
-            self._command(r.Took(interest.id, sender, last))
+    def _arrive(self, publication: AnyPublication) -> None:
+        for took in self._arrivals.take(publication):
+            self._command(took)
 
     def _refuse(self, publication: Publication) -> None:
         self.seal()
@@ -369,7 +365,7 @@ class MemberCore:
             interest.sink.job(publication, publication.first, message, False)
 
     def _receive_direct(self, publication: Publication) -> None:
-        if not self._is_new(publication):
+        if not self._arrivals.is_new(publication):
             return
         if publication.flags & _REQUEST:
             self._serve(publication)
@@ -427,13 +423,13 @@ class MemberCore:
                 self.without = dict(members)
             case r.Gap(publisher, seq):
                 self.eager = True  # its publisher's outbox waits for our knowing
-                if self._marks.get(publisher, 0) < seq:
+                if self._arrivals.marks.get(publisher, 0) < seq:
                     for interest in self._interests.values():
                         if interest.confirmed and interest.plain:
                             interest.sink.missing(UNKNOWN)
             case r.Missed(topics):
                 for topic, count in topics.items():
-                    for interest in self._matcher.match(topic):
+                    for interest in self._arrivals.plain.match(topic):
                         interest.sink.missing(count)
             case r.Lost(publisher, seq, group):
                 self.eager = True  # there are no more jobs for us before the broker knows
@@ -468,7 +464,7 @@ class MemberCore:
             return
         interest.confirmed = True
         if interest.plain:
-            self._matcher.add(interest.pattern, interest)
+            self._arrivals.plain.add(interest.pattern, interest)
         interest.sink.live()
 
     # --- who is here -----------------------------------------------------------------------
@@ -477,7 +473,7 @@ class MemberCore:
         here = {member.id for member in members}
         for member in members:
             self._join(member)
-        for gone in (self.roster.keys() | self._marks.keys()) - here:
+        for gone in (self.roster.keys() | self._arrivals.marks.keys()) - here:
             self._leave(gone)
 
     def _join(self, member: MemberInfo) -> None:
@@ -487,7 +483,7 @@ class MemberCore:
 
     def _leave(self, member: bytes) -> None:
         # Nothing of it follows in this stream, and nobody but itself would send it to a new host.
-        self._marks.pop(member, None)
+        self._arrivals.marks.pop(member, None)
         for interest in self._interests.values():
             interest.got.pop(member, None)
             interest.taken.pop(member, None)

@@ -30,12 +30,16 @@ __all__ = [
     "ACK",
     "CONTROL",
     "DIRECT",
+    "ENCODED",
     "HEADER",
     "JOB",
     "JOB_SIZE",
+    "MIXED",
     "NOBODY",
+    "NUMBERS",
     "PUBLISH",
     "REPLY_SIZE",
+    "RESENT",
     "Cancel",
     "Confirmed",
     "Control",
@@ -76,8 +80,9 @@ __all__ = [
     "parse",
 ]
 
-PUBLISH, DIRECT, JOB, ACK, CONTROL = 1, 2, 3, 4, 5
-"""The kinds: a publication to a topic, one to a member, a job, acknowledgements, control."""
+PUBLISH, DIRECT, JOB, ACK, CONTROL, MIXED = 1, 2, 3, 4, 5, 6
+"""The kinds: a publication to a topic, one to a member, a job, acknowledgements, control; and a
+publication to several topics, see ``mixed``."""
 
 NOBODY = bytes(16)
 """The addressee of what goes to a topic."""
@@ -93,7 +98,9 @@ _REPLY = Struct("=QB")
 REPLY_SIZE = _REPLY.size
 """What a reply takes beside its body, in bytes."""
 
-_NUMBERS = 1 << 63  # of messages: they travel as 64 bits, and so does what is made of them
+NUMBERS = 1 << 63
+"""Of messages: they travel as 64 bits, and so does what is made of them."""
+
 _ID = len(NOBODY)
 _LABELS = 8 * 1024  # characters; what is read of a presence file holds them, however escaped
 
@@ -115,7 +122,7 @@ class Flag(IntFlag):
     """Jobs that are done; see ``encode_done()``."""
 
 
-RESENT = int(Flag.RESENT)
+ENCODED, RESENT = int(Flag.ENCODED), int(Flag.RESENT)
 
 
 class Publication(NamedTuple):
@@ -185,7 +192,7 @@ def parse(record: Message) -> Publication:
     except error:
         raise RemoteProtocolError(reason=f"a publication of {len(data)} bytes") from None
     start = _HEADER + size
-    if not count or not 0 < first < _NUMBERS - count or start + 4 * count > len(data):
+    if not count or not 0 < first < NUMBERS - count or start + 4 * count > len(data):
         raise RemoteProtocolError(reason=f"a publication of {count} messages, number {first}")
     if rest and (rest > 1 or count > 1 or start + 4 != len(data)):
         raise RemoteProtocolError(reason=f"{count} messages of which one lies elsewhere")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
 from open_channel.bus.core.groups import Group, Job
 from open_channel.bus.core.interests import group_key
+from open_channel.bus.core.mixed import Mixed, singles
 from open_channel.bus.core.routes import Routes
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.subjects import Matcher, matches
@@ -15,7 +15,7 @@ from open_channel.bus.core.subjects import Matcher, matches
 if TYPE_CHECKING:
     from open_channel.bus.core.broker import Broker
     from open_channel.bus.core.interests import Key
-    from open_channel.bus.core.records import Publication
+    from open_channel.bus.core.mixed import AnyPublication
 
 __all__ = ["Routing"]
 
@@ -35,7 +35,7 @@ class Routing:
         self._jobs: dict[Key, Job] = {}
         self._later: dict[Key, Job] = {}
         """Jobs that somebody may have in hand who has not come back yet."""
-        self._homeless: list[tuple[Publication, Entry]] = []
+        self._homeless: list[tuple[AnyPublication, Entry]] = []
         """Requests that nobody serves, unless somebody comes back who does."""
         self._asked: dict[tuple[bytes, int], list[Seat]] = {}
         """Who got which request to all."""
@@ -49,7 +49,7 @@ class Routing:
     def add(self, seat: Seat, record: r.Subscribe, *, back: bool = False) -> Subscription:
         """A member subscribes; one that is back gets jobs when it has told what it has in hand."""
         subscription = seat.subscriptions[record.id] = Subscription(seat, record)
-        self._routes.known.clear()
+        self._routes.forget()
         group = self._group(record)
         if group is None:
             self._routes.plain.add(record.pattern, subscription)
@@ -82,7 +82,7 @@ class Routing:
         """A subscription ends; ``kept`` are the jobs still worked on, None for all in hand."""
         seat, record = subscription.seat, subscription.record
         del seat.subscriptions[record.id]
-        self._routes.known.clear()
+        self._routes.forget()
         for entries in subscription.held.values():
             for entry in entries:
                 entry.received()
@@ -110,7 +110,7 @@ class Routing:
             self._assign(group)
 
     def _disband(self, group: Group) -> None:
-        self._routes.known.clear()
+        self._routes.forget()
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
             self._routes.shared.remove(group.pattern, group)
@@ -173,79 +173,77 @@ class Routing:
 
     # --- publications ----------------------------------------------------------------------
 
-    def publish(self, publication: Publication, entry: Entry, groups: set[str]) -> None:
+    def publish(self, publication: AnyPublication, entry: Entry, groups: set[str]) -> None:
         """Route a publication; ``groups`` is where the groups that got it are noted."""
         if publication.flags & _REQUEST:
             self._request(publication, entry)
             return
-        topic, routes = publication.topic, self._routes
-        route = routes.known.get(topic) or routes.find(topic)
-        deliver = self._broker.deliver
-        for seat in route.seats:
-            deliver(seat, publication, entry)
-        for seat in route.keeping:
-            deliver(seat, publication, entry, keep=True)
-        for subscription in route.blocking:
-            self._hold(subscription, entry)
-        for group in route.groups:
-            groups.add(group.key)
-            self._share(group, publication, entry)
+        self._hand_out(self._routes, publication, entry, groups)
         if self._in_hand and not self._broker.settled:
             self._share_reported(publication, entry, groups)
 
-    def _hold(self, subscription: Subscription, entry: Entry) -> None:
-        entry.waiting += 1
-        subscription.held.setdefault(entry.seat, deque()).append(entry)
+    def _hand_out(
+        self, routes: Routes, publication: AnyPublication, entry: Entry, groups: set[str]
+    ) -> None:
+        deliver = self._broker.deliver
+        if isinstance(publication, Mixed):
+            to = routes.share_out(publication)
+            for seat, part, keep in to.parts:
+                deliver(seat, part, entry, keep=keep)
+            blocking, shared = to.blocking, to.groups
+        else:
+            topic = publication.topic
+            route = routes.known.get(topic) or routes.find(topic)
+            for seat in route.seats:
+                deliver(seat, publication, entry)
+            for seat in route.keeping:
+                deliver(seat, publication, entry, keep=True)
+            blocking, shared = route.blocking, route.groups
+        for subscription in blocking:
+            subscription.hold(entry)
+        for group in shared:
+            if group.key not in groups:
+                groups.add(group.key)
+                self._share(group, publication, entry)
 
-    def took(self, seat: Seat, number: int, publisher: bytes, seq: int) -> None:
-        """The consumer of a blocking subscription has taken something."""
-        subscription = seat.subscriptions.get(number)
-        if subscription is None:
-            return
-        for owner, entries in subscription.held.items():
-            if owner.member == publisher:
-                while entries and entries[0].last <= seq:
-                    entries.popleft().received()
-                if not entries:
-                    del subscription.held[owner]
-                return
+    def owed(self, subscriptions: list[Subscription]) -> Routes:
+        """The routes of what was routed before a member came back, as far as they lead to it."""
+        routes = Routes()
+        for subscription in subscriptions:
+            record = subscription.record
+            group = self._group(record)
+            if group is None:
+                # One that nobody has confirmed is owed nothing, and takes nothing before that.
+                if record.confirmed:
+                    routes.plain.add(record.pattern, subscription)
+            elif group.key:
+                routes.shared.add(record.pattern, group)
+        return routes
 
     def replay(
         self,
         seat: Seat,
-        subscriptions: list[Subscription],
-        publication: Publication,
+        owed: Routes,
+        publication: AnyPublication,
         entry: Entry,
         groups: set[str],
     ) -> None:
         """Route what was routed before this member came back."""
-        topic = publication.topic
-        wants = [s for s in subscriptions if matches(s.record.pattern, topic)]
-        if publication.flags & _REQUEST:
-            if publication.flags & _EVERYONE and any(s.record.serves for s in wants):
-                self._ask(seat, publication, entry)
-            return
-        # One that nobody has confirmed is owed nothing, and takes nothing before that.
-        plain = [
-            s for s in wants if s.record.confirmed and not s.record.group and not s.record.serves
-        ]
-        blocking = [subscription for subscription in plain if subscription.record.blocks]
-        if plain:
-            self._broker.deliver(seat, publication, entry, keep=bool(blocking))
-        for subscription in blocking:
-            self._hold(subscription, entry)
-        for subscription in wants:
-            group = self._group(subscription.record)
-            if group is not None and group.key and group.key not in groups:
-                groups.add(group.key)
-                self._share(group, publication, entry)
+        if not publication.flags & _REQUEST:
+            self._hand_out(owed, publication, entry, groups)
+        elif publication.flags & _EVERYONE and any(
+            s.record.serves and matches(s.record.pattern, publication.topic)
+            for s in seat.subscriptions.values()
+        ):
+            self._ask(seat, publication, entry)
 
     # --- jobs ------------------------------------------------------------------------------
 
-    def _share(self, group: Group, publication: Publication, entry: Entry) -> None:
+    def _share(self, group: Group, publication: AnyPublication, entry: Entry) -> None:
         known = entry.seat.known_done
-        sender, topic, flags = publication.sender, publication.topic.encode(), publication.flags
-        for seq, message in enumerate(publication.messages(), publication.first):
+        sender, flags = publication.sender, publication.flags
+        alone = publication.total == 1 and not isinstance(publication, Mixed)
+        for seq, topic, message in singles(publication, group.pattern):
             key = (sender, seq, group.key)
             if (seq, group.key) in known or key in self._finished:
                 continue
@@ -255,22 +253,25 @@ class Routing:
                 job.move(entry)
                 continue
             record = publication.record
-            if publication.total > 1:
+            if not alone:
                 record = r.encode_publication(
-                    r.PUBLISH, flags, topic, seq, sender, r.NOBODY, [message]
+                    r.PUBLISH, flags, topic.encode(), seq, sender, r.NOBODY, [message]
                 )
             entry.jobs += 1
             self._begin(Job(key, group, entry, record), flags)
         self._assign(group)
 
-    def _share_reported(self, publication: Publication, entry: Entry, groups: set[str]) -> None:
+    def _share_reported(self, publication: AnyPublication, entry: Entry, groups: set[str]) -> None:
         """Jobs in hand of groups that nobody subscribes to any more."""
         for key in list(self._in_hand):
             sender, seq, name = key
             if sender != publication.sender or not publication.first <= seq <= publication.last:
                 continue
             group, _, pattern = name.rpartition(" ")
-            if group and name not in groups and matches(pattern, publication.topic):
+            topic = publication.topic
+            if isinstance(publication, Mixed):
+                topic = publication.topic_of(seq)
+            if group and name not in groups and matches(pattern, topic):
                 groups.add(name)
                 self._share(self._named(name, pattern), publication, entry)
 
@@ -350,7 +351,7 @@ class Routing:
             job.entry.jobs -= 1
         job.entry.received()
 
-    def ends(self, publication: Publication) -> None:
+    def ends(self, publication: AnyPublication) -> None:
         """Jobs are done, or a request is answered."""
         publisher = self._broker.seats.get(publication.to)
         for message in publication.messages():
@@ -393,7 +394,7 @@ class Routing:
     def _serving(self, topic: str) -> list[Group]:
         return [group for group in self._services.match(topic) if group.consumers]
 
-    def _request(self, publication: Publication, entry: Entry) -> None:
+    def _request(self, publication: AnyPublication, entry: Entry) -> None:
         topic = publication.topic
         services = self._serving(topic)
         if publication.flags & _EVERYONE:
@@ -418,7 +419,7 @@ class Routing:
             entry.waiting += 1
             self._homeless.append((publication, entry))
 
-    def _leave_home(self, member: bytes, seq: int) -> tuple[Publication, Entry] | None:
+    def _leave_home(self, member: bytes, seq: int) -> tuple[AnyPublication, Entry] | None:
         for homeless in self._homeless:
             publication, entry = homeless
             if (publication.sender, publication.first) == (member, seq):
@@ -432,13 +433,13 @@ class Routing:
         if not key[2] and (homeless := self._leave_home(*key[:2])):
             self._request(*homeless)
 
-    def _ask(self, seat: Seat, publication: Publication, entry: Entry) -> None:
+    def _ask(self, seat: Seat, publication: AnyPublication, entry: Entry) -> None:
         """One of those who are to reply to a request to all."""
         if not self._broker.is_full(seat):
             self._broker.deliver(seat, publication, entry)
             self._asked.setdefault((publication.sender, publication.first), []).append(seat)
 
-    def _name_responders(self, publication: Publication, entry: Entry) -> None:
+    def _name_responders(self, publication: AnyPublication, entry: Entry) -> None:
         asked = self._asked.pop((publication.sender, publication.first), [])
         if self._broker.seats.get(entry.seat.member) is not entry.seat:
             return
@@ -463,7 +464,7 @@ class Routing:
 
     # --- all are back ----------------------------------------------------------------------
 
-    def settle(self, logged: list[tuple[Publication, Entry]]) -> None:
+    def settle(self, logged: list[tuple[AnyPublication, Entry]]) -> None:
         """Nobody is expected any more: what waited for somebody to come back goes on."""
         later, self._later = self._later, {}
         for job in later.values():

@@ -12,6 +12,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import count_topics
+from open_channel.bus.core.subjects import MANY
 
 if TYPE_CHECKING:
     from open_channel.bus.core.groups import Job
@@ -56,6 +58,21 @@ class Subscription:
         """How many jobs its consumer has."""
         self.held: dict[Seat, deque[Entry]] = {}
         """Of a blocking one: what its consumer has not taken, by publisher."""
+
+    def hold(self, entry: Entry) -> None:
+        """Its consumer is to take something before that is done."""
+        entry.waiting += 1
+        self.held.setdefault(entry.seat, deque()).append(entry)
+
+    def took(self, publisher: bytes, seq: int) -> None:
+        """Its consumer has taken all of a publisher up to a number."""
+        for owner, entries in self.held.items():
+            if owner.member == publisher:
+                while entries and entries[0].last <= seq:
+                    entries.popleft().received()
+                if not entries:
+                    del self.held[owner]
+                return
 
 
 class Entry:
@@ -134,7 +151,8 @@ class Seat:
         self.released = False
         """Out of touch for too long: publishers are acknowledged without it."""
         self.queue: deque[tuple[Message, Receipt | None, str, int]] = deque()
-        """(record, receipt, topic, messages); what has no topic is never dropped."""
+        """(record, receipt, topic, messages); what has no topic is never dropped, ``MANY`` is what
+        a mixed publication has."""
         self.queued = 0
         self.untold = 0
         """How much of that is control records: what it is told, not what others publish."""
@@ -230,7 +248,10 @@ class Seat:
             record, _, topic, count = item
             if topic:
                 self.queued -= len(record)
-                self.dropped[topic] = self.dropped.get(topic, 0) + count
+                for name, number in (
+                    count_topics(record).items() if topic == MANY else ((topic, count),)
+                ):
+                    self.dropped[name] = self.dropped.get(name, 0) + number
                 messages += count
             else:
                 kept.append(item)

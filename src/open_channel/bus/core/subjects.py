@@ -7,16 +7,30 @@ token ``>`` for one or more. These two mean something only as whole tokens: ``a*
 from __future__ import annotations
 
 import re
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from open_channel.errors import TopicInvalid
 
-__all__ = ["MAX_TOPIC", "Matcher", "check_pattern", "check_topic", "matches"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "MANY",
+    "MAX_TOPIC",
+    "Matcher",
+    "check_pattern",
+    "check_topic",
+    "matches",
+    "matches_each",
+]
 
 MAX_TOPIC = 1024
 """Bytes of UTF-8 that a topic or pattern may take."""
 
 _ANY, _REST = "*", ">"
+MANY = _REST
+"""Of topics that one name cannot tell; no topic is called so."""
+
 _CACHED_TOPICS = 65536  # what a matcher remembers at most, then it begins anew
 _PLAIN = 4  # bytes of UTF-8 that one character takes at most
 
@@ -84,6 +98,13 @@ def matches(pattern: str, topic: str) -> bool:
     elif len(found) != len(wanted):
         return False
     return all(want in {_ANY, have} for want, have in zip(wanted, found, strict=False))
+
+
+def matches_each(pattern: str, topics: Sequence[str]) -> list[bool]:
+    """The same for each of some topics."""
+    if _is_literal(pattern):
+        return [topic == pattern for topic in topics]
+    return [matches(pattern, topic) for topic in topics]
 
 
 _T = TypeVar("_T")
@@ -191,6 +212,11 @@ class Matcher(Generic[_T]):
                 self._cache.clear()
             self._cache[topic] = found
         return found
+
+    def match_all(self, topics: Sequence[str]) -> list[tuple[_T, ...]]:
+        """The same for each of some topics."""
+        known, match = self._cache.get, self.match
+        return [known(topic) or match(topic) for topic in topics]
 
     def _search(self, topic: str) -> tuple[_T, ...]:
         found = [(added, value) for value, added in self._literal.get(topic, {}).items()]

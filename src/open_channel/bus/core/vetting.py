@@ -10,6 +10,7 @@ from sys import byteorder
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import Mixed, parse_mixed
 from open_channel.bus.core.subjects import check_pattern, check_topic
 from open_channel.errors import RemoteProtocolError, TopicInvalid
 from open_channel.protocol.batches import BATCH_LIMIT, LENGTH, OVERHEAD
@@ -17,6 +18,7 @@ from open_channel.protocol.batches import BATCH_LIMIT, LENGTH, OVERHEAD
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
+    from open_channel.bus.core.mixed import AnyPublication
     from open_channel.protocol.batches import Message
 
 __all__ = ["Vetting", "vet_subscriptions"]
@@ -37,16 +39,19 @@ class Vetting:
         self._largest = largest
         self._topics: set[str] = set()
 
-    def publication(self, kind: int, record: Message, member: bytes) -> r.Publication:
+    def publication(self, kind: int, record: Message, member: bytes) -> AnyPublication:
         """A publication that can be taken apart, by whoever gets it.
 
         Raises RemoteProtocolError when it is none, or not this member's own.
         """
         if len(record) > self._largest:
             raise RemoteProtocolError(reason=f"a publication of {len(record)} bytes")
-        publication = r.parse(record)
+        publication = parse_mixed(record) if kind == r.MIXED else r.parse(record)
         if publication.sender != member:
             raise RemoteProtocolError(reason="a publication in another member's name")
+        if isinstance(publication, Mixed):
+            self._vet_mixed(publication)
+            return publication
         if (kind == r.PUBLISH) != (publication.to == r.NOBODY):
             raise RemoteProtocolError(reason="a publication to a topic and to a member, or neither")
         if publication.flags & _ADDRESSED:
@@ -63,6 +68,16 @@ class Vetting:
         _vet_table(publication)
         return publication
 
+    def _vet_mixed(self, mixed: Mixed) -> None:
+        if len(mixed.record) > self._largest - r.HEADER.size:
+            raise RemoteProtocolError(reason=f"a mixed publication of {len(mixed.record)} bytes")
+        if mixed.first + mixed.total - 1 != mixed.last:
+            raise RemoteProtocolError(reason=f"a part of a mixed publication, {mixed.total}")
+        if not self._topics.issuperset(mixed.topics):
+            for topic in mixed.topics:
+                self._vet_topic(topic)
+        _vet_table(mixed)
+
     def _vet_topic(self, topic: str) -> None:
         try:
             check_topic(topic)
@@ -73,7 +88,7 @@ class Vetting:
         self._topics.add(topic)
 
 
-def _vet_table(publication: r.Publication) -> None:
+def _vet_table(publication: AnyPublication) -> None:
     """Whether the lengths of the messages fit what follows them."""
     data, start, total = publication.data, publication.start, publication.total
     rest = len(publication.record) - start
