@@ -400,7 +400,7 @@ def _held_state(core: MemberCore, held: Held) -> str:
     if core._held.get(held.first) is not held:
         return "over"
     if held.over:
-        return "answered"
+        return "cancelled"
     if held.share == 1:
         return "with groups"
     return "sent" if held.sent else "unsent"
@@ -430,18 +430,24 @@ def _watch_publications() -> None:
     @around(MemberCore, "_drop")
     def _(method: Callable[..., None], core: MemberCore, held: Held) -> None:
         if _why[-1] != "another host":
-            taken["PUBLICATION", _held_state(core, held), "acknowledged", "over"] += 1
+            event = "answered" if _why[-1] == "answered" else "acknowledged"
+            taken["PUBLICATION", _held_state(core, held), event, "over"] += 1
         method(core, held)
 
-    for name in ("_answered", "cancel"):
+    @around(MemberCore, "_answered")
+    def _(method: Callable[..., None], core: MemberCore, seq: int) -> None:
+        _why.append("answered")
+        method(core, seq)
+        _why.pop()
 
-        @around(MemberCore, name)
-        def _(method: Callable[..., None], core: MemberCore, seq: int) -> None:
-            held = core._held.get(seq)
-            before = _held_state(core, held) if held is not None else ""
-            method(core, seq)
-            if held is not None and before not in {"answered", "over"}:
-                taken["PUBLICATION", before, "answered", "answered"] += 1
+    @around(MemberCore, "cancel")
+    def _(method: Callable[..., bool], core: MemberCore, seq: int) -> bool:
+        held = core._held.get(seq)
+        before = _held_state(core, held) if held is not None else ""
+        waited = method(core, seq)
+        if held is not None and (after := _held_state(core, held)) != before:
+            taken["PUBLICATION", before, "cancelled", after] += 1
+        return waited
 
     @around(MemberCore, "_receive_control")
     def _(method: Callable[..., None], core: MemberCore, record: r.Control) -> None:

@@ -131,17 +131,19 @@ ENTRY: Table = {
 PUBLICATION: Table = {
     ("new", "published"): ("unsent", "sent"),
     ("unsent", "another host"): ("sent",),
-    ("unsent", "answered"): ("answered",),
+    ("unsent", "cancelled"): ("cancelled",),
     ("sent", "another host"): ("sent",),
-    ("sent", "answered"): ("answered",),
+    ("sent", "cancelled"): ("cancelled",),
+    ("sent", "answered"): ("over",),
     ("sent", "only jobs are left"): ("with groups",),
     ("sent", "acknowledged"): ("over",),
     ("with groups", "another host"): ("with groups",),
     ("with groups", "acknowledged"): ("over",),
-    ("answered", "another host"): ("over",),
-    ("answered", "acknowledged"): ("over",),
+    ("cancelled", "another host"): ("over",),
+    ("cancelled", "answered"): ("over",),
+    ("cancelled", "acknowledged"): ("over",),
 }
-"""A publication at its publisher; answered is a request that needs no reply any more."""
+"""A publication at its publisher; a request is answered when it has ended, in whatever way."""
 
 SUBSCRIPTION: Table = {
     ("new", "subscribed"): ("known",),
@@ -258,7 +260,7 @@ def steps() -> Iterator[Step]:
     for kind, ends in ASKED.items():
         yield from (("ASKED", kind, end) for end in ends)
     for connection, kinds in states.ACCEPTED.items():
-        yield from (("ACCEPTED", connection.value, Kind(kind).name) for kind in kinds)
+        yield from (("ACCEPTED", connection.value, Kind(kind).name) for kind in kinds - _SHARING)
     yield from _protocol("SESSION", states.SESSION)
     yield from _protocol("SENDING", states.SENDING)
     yield from _protocol("CHANNEL", states.CHANNEL)
@@ -268,5 +270,8 @@ def _protocol(name: str, table: Mapping[tuple[_State, _Event], _State]) -> Itera
     for (before, event), after in table.items():
         yield name, before.value, event.value, after.value
 
+
+# Memory is shared by processes, below all that is played here.
+_SHARING = {Kind.OFFER, Kind.TAKEN}
 
 TABLES: frozenset[Step] = frozenset(steps())

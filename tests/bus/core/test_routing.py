@@ -557,6 +557,7 @@ def test_a_request_goes_to_one_responder_and_its_reply_ends_it(bench: Bench, mem
         answer(bench, sub)
     assert [one.replies for one in asks] == [[(b"!", False)]] * 2
     assert not routing(bench)._jobs
+    assert [member.core.held for member in members] == [0, 0, 0]
 
 
 def test_nobody_serves_it(bench: Bench, members: list[Member]):

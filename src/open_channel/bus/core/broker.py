@@ -338,8 +338,9 @@ class Broker:
         if self.seats.get(seat.member) is not seat:
             return
         if not entry.waiting:
-            seat.acks.append((entry.first, entry.last))
-            self.dirty[seat] = None
+            if not entry.answered:
+                seat.acks.append((entry.first, entry.last))
+                self.dirty[seat] = None
         elif entry.jobs == entry.waiting and not entry.told:
             entry.told = True
             seat.told_jobs.append(entry.first)

@@ -374,15 +374,15 @@ class MemberCore:
             if publication.flags & _REPLY:
                 seq, failed, body = r.decode_reply(message)
                 waits = self._requests.get(seq)
-                if waits is not None and waits.replied(publication, failed, body):
+                if waits is None or waits.replied(publication, failed, body):
                     self._answered(seq)
             elif publication.flags & _DONE and self._held:
                 self._known_done.update(r.decode_done(message))
 
     def _answered(self, seq: int) -> None:
+        """A request has ended, which is all that its acknowledgement could say."""
         self._requests.pop(seq, None)
-        if (held := self._held.get(seq)) is not None:
-            held.over = True
+        self._acknowledged(seq, seq)
 
     def _receive_job(self, job: r.Delivery) -> None:
         interest = self._interests.get(job.subscription)
@@ -397,9 +397,14 @@ class MemberCore:
             interest.sink.job(publication, job.seq, publication.messages()[0], job.redelivered)
 
     def _acknowledged(self, first: int, last: int) -> None:
-        while first <= last and (held := self._held.get(first)) is not None:
-            first = held.last + 1
-            self._drop(held)
+        last = min(last, self._next - 1)
+        while first <= last:
+            held = self._held.get(first)
+            if held is None:  # an answered request: its reply said as much
+                first += 1
+            else:
+                first = held.last + 1
+                self._drop(held)
 
     def _drop(self, held: Held) -> None:
         del self._held[held.first]

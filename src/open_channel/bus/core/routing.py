@@ -362,6 +362,7 @@ class Routing:
             for seq, group in done:
                 key = (publication.to, seq, group)
                 if (job := self._jobs.get(key)) is not None:
+                    job.entry.answered = job.request
                     self._finish(job)
                     continue
                 if publisher is not None and not (publisher.back and self._broker.settled):

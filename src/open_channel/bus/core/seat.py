@@ -78,7 +78,7 @@ class Subscription:
 class Entry:
     """A publication that its publisher has not been told is done."""
 
-    __slots__ = ("broker", "first", "jobs", "last", "seat", "stays", "told", "waiting")
+    __slots__ = ("answered", "broker", "first", "jobs", "last", "seat", "stays", "told", "waiting")
 
     def __init__(
         self, broker: Completes, seat: Seat, first: int, last: int, *, stays: bool = False
@@ -96,6 +96,8 @@ class Entry:
         They are few, and would be asked for, or done, again."""
         self.told = False
         """Whether its publisher knows that only jobs are left."""
+        self.answered = False
+        """A request whose reply tells its publisher that it is done."""
 
     def received(self) -> None:
         """One of those things has happened."""
