@@ -131,8 +131,11 @@ class Inbox:
 
     def _settle(self) -> None:
         """Give back the window of what was acknowledged; once for many acknowledgements."""
-        unacked = self._unacked
-        while unacked and unacked[0][0] <= self.acked:
+        unacked, acked = self._unacked, self.acked
+        if unacked and unacked[-1][0] <= acked:  # all of it, as mostly
+            unacked.clear()
+            self._unacked_size = 0
+        while unacked and unacked[0][0] <= acked:
             self._unacked_size -= unacked.popleft()[1]
 
     def resume(self) -> None:
