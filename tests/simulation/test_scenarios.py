@@ -23,6 +23,7 @@ from __future__ import annotations
 import pytest
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.mixed import encode_mixed
 from tests.simulation.play import Scene
 from tests.simulation.process import Process
 from tests.simulation.world import Settings
@@ -893,8 +894,55 @@ def test_a_blocking_subscription_holds_its_publisher_back(scene: Scene):
     assert scene.numbers(sub, 1) == [1]
 
 
+def test_what_a_member_has_of_a_mixed_publication_it_has_wherever_it_comes_from(scene: Scene):
+    """Another host shares it out among other subscriptions: nobody gets half of it, or twice."""
+    some, slow = scene.subscribe(2, "a.*"), scene.subscribe(3, "b.x", kind=1)
+    work = scene.subscribe(4, "b.x", kind=3)
+    scene.run()
+    scene.do("mix", 1, 0, 6)
+    scene.run()
+    assert scene.numbers(some, 1) == [1, 2, 4, 5]
+    assert scene.numbers(slow, 1) == [3, 6]
+    later = [scene.subscribe(member, ">") for member in (2, 3)]
+    scene.run()
+    scene.die(0)
+    scene.elect(4)
+    scene.run()
+    assert scene[1].unacked == [1, 2, 3, 4, 5, 6]
+    assert sorted(seq for _, seq in work.hands) == [3, 6]
+    scene.do("took", 3, 0)
+    for _ in range(2):
+        scene.finish(work)
+    scene.run()
+    assert scene[1].unacked == []
+    scene.rest()
+    assert [scene.numbers(sub, 1) for sub in later] == [[], []]
+    assert scene.numbers(some, 1) == [1, 2, 4, 5]
+
+
+def test_of_mixed_publications_that_were_dropped_each_subscription_knows_its_own():
+    scene = Scene(5, Settings(queue=300, feed=100, window=1024))
+    scene.hosted_by(0)
+    every, some = scene.subscribe(3, ">"), scene.subscribe(3, "b.x")
+    scene.run()
+    scene.hold(3)
+    for _ in range(40):
+        scene.do("mix", 1, 0, 6)
+        scene.do("flush", 1)
+        scene.run()
+    scene.do("time", LAGGING)
+    scene.run()
+    scene.let_go()
+    scene.rest()
+    lacking = [sum(count for _, count in sub.told) for sub in (every, some)]
+    assert lacking[0] == 240 - len(scene.numbers(every, 1)) > 0
+    assert lacking[1] == 80 - len(scene.numbers(some, 1)) > 0
+
+
 def test_records_are_described():
     from tests.simulation.trace import describe
 
     body = r.encode_publication(r.PUBLISH, 0, b"a.x", 3, bytes(16), r.NOBODY, [b"", b""])
     assert describe(bytes(body), lambda member: "m0") == "m0#3..4 a.x "
+    body = encode_mixed(1, [b"a.x", b"b.x"], 3, bytes(16), [b"", b""])
+    assert describe(body, lambda member: "m0") == "m0#3..4 to a.x b.x ENCODED"
