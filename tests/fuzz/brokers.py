@@ -7,6 +7,7 @@ from collections import Counter
 import msgspec
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_done, decode_reply
 from open_channel.bus.core.broker import Bounds, Broker
 from open_channel.bus.core.records import MemberInfo
 from open_channel.errors import RemoteProtocolError
@@ -228,11 +229,11 @@ def forged_in(record: bytes) -> list[tuple[bytes, int, str]]:
         if record[:1] == bytes((r.DIRECT,)):
             publication = r.parse(record)
             if publication.flags & r.Flag.REPLY:
-                seqs = [r.decode_reply(message)[0] for message in publication.messages()]
+                seqs = [decode_reply(message)[0] for message in publication.messages()]
                 return [(publication.to, seq, "") for seq in seqs]
             if publication.flags & r.Flag.DONE:
                 messages = publication.messages()
-                done = [job for message in messages for job in r.decode_done(message)]
+                done = [job for message in messages for job in decode_done(message)]
                 return [(publication.to, seq, group) for seq, group in done]
         elif record[:1] == bytes((r.CONTROL,)):
             control = r.decode_control(record)

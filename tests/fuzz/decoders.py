@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_done, decode_reply
 from open_channel.bus.core.mixed import count_topics, encode_mixed, parse_mixed
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import BATCH_LIMIT, Message, drop_first, pack, unpack
@@ -238,8 +239,8 @@ class Records:
                 _job,
                 _ack,
                 _control,
-                r.decode_done,
-                r.decode_reply,
+                decode_done,
+                decode_reply,
             ):
                 try:
                     decode(record)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import encode_done, encode_reply
 from open_channel.bus.core.mixed import MIXED_HEADER
 from open_channel.protocol.batches import pack
 from open_channel.protocol.control import Hello, Welcome, encode_hello, encode_welcome
@@ -189,7 +190,7 @@ class Speaker:
 
     def _reply(self) -> bytes:
         chance = self.chance
-        body = r.encode_reply(chance.number(), chance.one_in(4), chance.blob())
+        body = encode_reply(chance.number(), chance.one_in(4), chance.blob())
         if chance.one_in(8):
             body = chance.mutate(body)
         return self.publication(r.DIRECT, 16, "", self.believed(), [body])
@@ -362,9 +363,9 @@ class BrokerSpeaker(Speaker):
         flags = chance.pick((4, 16, 16, 32, 32, 0, 255))
         body = chance.blob()
         if flags == 16:
-            body = r.encode_reply(self.seq(), chance.one_in(3), chance.blob())
+            body = encode_reply(self.seq(), chance.one_in(3), chance.blob())
         elif flags == 32:
-            body = r.encode_done([(self.seq(), chance.pick(_KEYS))])
+            body = encode_done([(self.seq(), chance.pick(_KEYS))])
         return self._from(r.DIRECT, flags, chance.pick(("", "price", "own")), self.me, [body])
 
     def _handed(self) -> bytes:

@@ -125,6 +125,18 @@ def test_a_larger_message_may_not_travel_behind_more(inbox):
         fill(inbox, 2 * WINDOW)
 
 
+def test_what_is_acknowledged_makes_room_for_as_much(inbox):
+    for _ in range(4):
+        fill(inbox, WINDOW // 4)
+    for _ in range(3):
+        inbox.messages.popleft()
+    inbox.acked = inbox.consumed()
+    for _ in range(3):
+        fill(inbox, WINDOW // 4)
+    with pytest.raises(RemoteProtocolError):
+        fill(inbox, WINDOW // 4)
+
+
 def test_taking_alone_makes_no_room(inbox):
     fill(inbox, WINDOW)
     inbox.messages.clear()

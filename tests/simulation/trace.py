@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_done, decode_reply
 from open_channel.bus.core.mixed import parse_mixed
 from open_channel.bus.core.records import Flag
 
@@ -62,9 +63,9 @@ def _publication(publication: r.Publication, name: Callable[[bytes], str]) -> st
     where = publication.topic or f"to {name(publication.to)}"
     what = ""
     if flags & Flag.DONE:
-        what = f" {[job for body in publication.messages() for job in r.decode_done(body)]}"
+        what = f" {[job for body in publication.messages() for job in decode_done(body)]}"
     elif flags & Flag.REPLY:
-        what = f" to its {[r.decode_reply(body)[0] for body in publication.messages()]}"
+        what = f" to its {[decode_reply(body)[0] for body in publication.messages()]}"
     return f"{span} {where} {flags.name or ''}{what}"
 
 

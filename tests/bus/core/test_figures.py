@@ -6,6 +6,7 @@ import pytest
 
 from open_channel.bus.core import codec
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_reply
 from open_channel.bus.core.broker import Broker
 from open_channel.bus.core.figures import TOPIC, answered
 from open_channel.bus.core.records import Flag
@@ -41,7 +42,7 @@ def test_it_answers_and_acknowledges(broker: Broker):
     (record,) = written(seat.outbox)
     answer = r.parse(record)
     assert (answer.first, answer.sender, answer.to) == (7, r.NOBODY, seat.member)
-    seq, failed, body = r.decode_reply(answer.messages()[0])
+    seq, failed, body = decode_reply(answer.messages()[0])
     assert (seq, failed) == (7, False)
     figures = codec.decode(body, True, None, TOPIC, "")
     mine = {"queued": 0, "left_out": False, "away": False, "subscriptions": 0, "jobs": 0}

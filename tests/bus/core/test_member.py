@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_done, decode_reply, encode_done, encode_reply
 from open_channel.bus.core.interests import UNKNOWN
 from open_channel.bus.core.mixed import Mixed
 from open_channel.bus.core.records import Flag
@@ -153,7 +154,7 @@ def test_a_new_host_gets_a_snapshot_then_all_that_is_unacknowledged(member: Memb
     for body in (b"1", b"2"):
         member.core.publish(TOPIC, body, 0)
         member.core.seal()
-    member.hear(direct(int(Flag.DONE), 5, r.encode_done([(1, "g t")])))
+    member.hear(direct(int(Flag.DONE), 5, encode_done([(1, "g t")])))
     member.says()
     member.hear(acked((1, 1)))
     member.core.publish(TOPIC, b"3", 0)
@@ -184,14 +185,14 @@ def test_what_is_known_to_be_done_is_told_until_its_publication_is(member: Membe
         member.core.publish(TOPIC, b"x", 0)
         member.core.seal()
     member.says()
-    member.hear(direct(int(Flag.DONE), 5, r.encode_done([(1, "g t"), (2, "g t")])))
+    member.hear(direct(int(Flag.DONE), 5, encode_done([(1, "g t"), (2, "g t")])))
     member.hear(acked((1, 1)))
     member.core.opened()
     snapshot = member.says()[0]
     assert isinstance(snapshot, r.Snapshot)
     assert snapshot.done == [(2, "g t")]
     member.hear(acked((2, 2)))
-    member.hear(direct(int(Flag.DONE), 6, r.encode_done([(2, "h t")])))  # nothing is held
+    member.hear(direct(int(Flag.DONE), 6, encode_done([(2, "h t")])))  # nothing is held
     member.core.opened()
     snapshot = member.says()[0]
     assert isinstance(snapshot, r.Snapshot)
@@ -296,7 +297,7 @@ def test_a_job_is_in_hand_until_it_is_done_and_its_publisher_knows(member: Membe
     done = only(member.says())
     assert done.flags == Flag.DONE
     assert done.to == OTHER
-    assert r.decode_done(done.messages()[0]) == [(1, "g t")]
+    assert decode_done(done.messages()[0]) == [(1, "g t")]
     member.hear(job(number, 1, again=True))  # a host that has not heard of it
     assert sub.jobs == []
     assert not member.core.done(sub.interest, OTHER, 1)
@@ -341,7 +342,7 @@ def test_a_request_ends_with_its_reply(member: Member):
     asks = Asks()
     seq = member.core.request(TOPIC, r.NOBODY, b"?", 0, asks)
     assert only(member.says()).flags == Flag.REQUEST
-    reply = direct(int(Flag.REPLY), 5, r.encode_reply(seq, False, b"!"))
+    reply = direct(int(Flag.REPLY), 5, encode_reply(seq, False, b"!"))
     member.hear(reply, reply)
     assert asks.replies == [(b"!", False)]
     assert member.core.owes
@@ -349,6 +350,16 @@ def test_a_request_ends_with_its_reply(member: Member):
     assert member.says() == []
     member.core.opened()  # it is not sent again
     assert [type(one) for one in member.says()] == [r.Snapshot, r.Resent]
+
+
+def test_a_cancelled_request_is_not_sent_to_another_host(member: Member):
+    seq = member.core.request(TOPIC, r.NOBODY, b"?", 0, Asks())
+    member.core.cancel(seq)
+    member.says()
+    assert member.core.held == 1
+    member.core.opened()
+    assert [type(one) for one in member.says()] == [r.Snapshot, r.Resent]
+    assert member.core.held == 0
 
 
 def test_an_answered_request_is_kept_no_longer(member: Member):
@@ -360,9 +371,9 @@ def test_an_answered_request_is_kept_no_longer(member: Member):
     member.core.when_acknowledged(lambda: waiting.append("done"))
     given_up = member.core.request(TOPIC, r.NOBODY, b"?", 0, Asks())
     member.core.cancel(given_up)
-    member.hear(direct(int(Flag.REPLY), 5, r.encode_reply(seq, False, b"!")))
+    member.hear(direct(int(Flag.REPLY), 5, encode_reply(seq, False, b"!")))
     assert member.core.held == 2
-    member.hear(direct(int(Flag.REPLY), 6, r.encode_reply(given_up, False, b"!")))
+    member.hear(direct(int(Flag.REPLY), 6, encode_reply(given_up, False, b"!")))
     assert member.core.held == 1
     assert waiting == []
     member.hear(acked((seq, given_up)))  # as a host may, that knows of no reply
@@ -390,7 +401,7 @@ def test_a_cancelled_request_is_told_of_once(member: Member):
     member.hear(acked((seq, other)))
     member.core.cancel(other)
     assert member.says() == []
-    member.hear(direct(int(Flag.REPLY), 5, r.encode_reply(other, False, b"!")))
+    member.hear(direct(int(Flag.REPLY), 5, encode_reply(other, False, b"!")))
     member.hear(r.Ended(other, r.End.NOBODY), r.Responders(other, [OTHER]))
     assert asks.replies == []
     assert asks.why is None
@@ -421,7 +432,7 @@ def test_a_request_that_was_given_up_keeps_nobody_waiting(member: Member):
 def test_a_request_to_all_waits_for_those_that_are_named(member: Member):
     asks = Asks(wants=9)
     seq = member.core.request(TOPIC, r.NOBODY, b"?", int(Flag.EVERYONE), asks)
-    member.hear(direct(int(Flag.REPLY), 5, r.encode_reply(seq, False, b"!")))
+    member.hear(direct(int(Flag.REPLY), 5, encode_reply(seq, False, b"!")))
     member.hear(r.Responders(seq, [OTHER, THIRD]))
     assert seq in member.core._requests
     member.hear(r.Responders(seq, [OTHER]))
@@ -445,7 +456,7 @@ def test_a_request_is_in_hand_until_its_reply_is_there(member: Member):
     member.core.reply(OTHER, 1, False, b"!", 0)
     member.core.reply(OTHER, 9, True, b"error", 0)  # of nothing that is in hand
     said = [one for one in member.says() if isinstance(one, r.Publication)]
-    assert [r.decode_reply(one.messages()[0]) for one in said] == [
+    assert [decode_reply(one.messages()[0]) for one in said] == [
         (1, False, b"!"),
         (9, True, b"error"),
     ]
@@ -468,19 +479,19 @@ def everyone(seq: int) -> bytes:
 def test_a_request_to_all_is_answered_or_refused(member: Member):
     member.hear(everyone(1))
     refusal = only(member.says())
-    assert r.decode_reply(refusal.messages()[0]) == (1, True, b"")
+    assert decode_reply(refusal.messages()[0]) == (1, True, b"")
     sub = live(member, serves=True)
     member.hear(everyone(2), everyone(2))
     assert sub.jobs == [(OTHER, 2, b"?", False)]
     assert member.says() == []
     member.hear(everyone(1))  # it may not have come here, when it was not served
-    assert r.decode_reply(only(member.says()).messages()[0]) == (1, True, b"")
+    assert decode_reply(only(member.says()).messages()[0]) == (1, True, b"")
 
 
 def test_a_request_to_this_member_is_served_or_refused(member: Member):
     flags = int(Flag.REQUEST)
     member.hear(direct(flags, 1, b"?", TOPIC))
-    assert r.decode_reply(only(member.says()).messages()[0]) == (1, True, b"")
+    assert decode_reply(only(member.says()).messages()[0]) == (1, True, b"")
     sub = live(member, serves=True)
     live(member, "u", serves=True)
     member.hear(direct(flags, 2, b"?", TOPIC), direct(flags, 2, b"?", TOPIC))

@@ -82,17 +82,6 @@ def test_acknowledgements_that_are_cut_off():
             r.decode_ack(bytes(size))
 
 
-@given(NUMBERS, st.booleans(), st.binary(max_size=9))
-def test_a_reply_there_and_back(seq, failed, body):
-    assert r.decode_reply(r.encode_reply(seq, failed, body)) == (seq, failed, body)
-
-
-def test_a_reply_that_is_cut_off():
-    for size in range(r.REPLY_SIZE):
-        with pytest.raises(RemoteProtocolError, match=f"a reply of {size} bytes"):
-            r.decode_reply(bytes(size))
-
-
 @pytest.mark.parametrize(
     "record",
     [
@@ -130,16 +119,6 @@ def test_control_records_there_and_back(record):
 def test_a_control_record_of_an_unknown_kind():
     with pytest.raises(RemoteProtocolError, match="a control record"):
         r.decode_control(bytes((r.CONTROL,)) + msgspec.msgpack.encode([99, 1]))
-
-
-@given(st.lists(st.tuples(NUMBERS, st.text(max_size=5)), max_size=5))
-def test_done_jobs_there_and_back(jobs):
-    assert r.decode_done(r.encode_done(jobs)) == jobs
-
-
-def test_done_jobs_that_are_none():
-    with pytest.raises(RemoteProtocolError, match="jobs that are done"):
-        r.decode_done(b"\xc1")
 
 
 def test_a_members_id_has_one_size_and_its_labels_a_bound():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import encode_done
 from open_channel.bus.core.mixed import AnyPublication, Mixed, encode_mixed, parse_mixed
 from open_channel.bus.core.records import Flag, Subscribe
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
@@ -15,7 +16,7 @@ from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import BATCH_LIMIT, LARGE, Large
 
 ME, OTHER = b"m" * 16, b"o" * 16
-DONE = r.encode_done([(1, "g t")])
+DONE = encode_done([(1, "g t")])
 
 
 def publication(

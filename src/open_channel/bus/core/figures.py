@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import encode_reply
 
 if TYPE_CHECKING:
     from open_channel.bus.core.broker import Broker
@@ -29,7 +30,7 @@ def answered(broker: Broker, seat: Seat, publication: AnyPublication) -> bool:
     if publication.topic != TOPIC or flags != _REQUEST or publication.to != r.NOBODY:
         return False
     body, _ = codec.encode(_figures(broker))
-    message = r.encode_reply(publication.first, False, body)
+    message = encode_reply(publication.first, False, body)
     # A member drops what is not numbered higher than all it had of a sender, whoever hosts: the
     # requests' own numbers are, of a sender that is nobody.
     seat.send(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_done, decode_reply, encode_done, encode_reply
 from open_channel.bus.core.arrivals import Arrivals
 from open_channel.bus.core.held import Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
@@ -114,7 +115,7 @@ class MemberCore:
     def reply(self, to: bytes, seq: int, failed: bool, body: bytes, flags: int) -> None:
         """Answer a request; it is in hand until the requester has the reply."""
         self.seal()
-        message = r.encode_reply(seq, failed, body)
+        message = encode_reply(seq, failed, body)
         held = self._hold(r.DIRECT, flags | _REPLY, b"", to, [message])
         if (key := (to, seq, "")) in self._jobs:
             held.jobs.append(key)
@@ -174,7 +175,7 @@ class MemberCore:
         if self._done:
             done, self._done = self._done, {}
             for publisher, jobs in done.items():
-                held = self._hold(r.DIRECT, _DONE, b"", publisher, [r.encode_done(jobs)])
+                held = self._hold(r.DIRECT, _DONE, b"", publisher, [encode_done(jobs)])
                 held.jobs += [(publisher, seq, group) for seq, group in jobs]
 
     def when_acknowledged(self, callback: Callable[[], None]) -> None:
@@ -350,9 +351,7 @@ class MemberCore:
             self._command(took)
 
     def _refuse(self, publication: Publication) -> None:
-        self.seal()
-        message = r.encode_reply(publication.first, True, b"")
-        self._hold(r.DIRECT, _REPLY, b"", publication.sender, [message])
+        self.reply(publication.sender, publication.first, True, b"", 0)
 
     def _serve(self, publication: Publication, key: Key | None = None) -> None:
         interest = self.serving(publication.topic)
@@ -372,12 +371,12 @@ class MemberCore:
             return
         for message in publication.messages():
             if publication.flags & _REPLY:
-                seq, failed, body = r.decode_reply(message)
+                seq, failed, body = decode_reply(message)
                 waits = self._requests.get(seq)
                 if waits is None or waits.replied(publication, failed, body):
                     self._answered(seq)
             elif publication.flags & _DONE and self._held:
-                self._known_done.update(r.decode_done(message))
+                self._known_done.update(decode_done(message))
 
     def _answered(self, seq: int) -> None:
         """A request has ended, which is all that its acknowledgement could say."""

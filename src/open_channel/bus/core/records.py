@@ -38,7 +38,6 @@ __all__ = [
     "NOBODY",
     "NUMBERS",
     "PUBLISH",
-    "REPLY_SIZE",
     "RESENT",
     "Cancel",
     "Confirmed",
@@ -67,15 +66,11 @@ __all__ = [
     "Without",
     "decode_ack",
     "decode_control",
-    "decode_done",
     "decode_job",
-    "decode_reply",
     "encode_ack",
     "encode_control",
-    "encode_done",
     "encode_job",
     "encode_publication",
-    "encode_reply",
     "mark_resent",
     "parse",
 ]
@@ -94,10 +89,6 @@ JOB_SIZE = _JOB.size
 """What a job takes beside its publication, in bytes."""
 
 _ONE_ACK = Struct("=B7xQQ")
-_REPLY = Struct("=QB")
-REPLY_SIZE = _REPLY.size
-"""What a reply takes beside its body, in bytes."""
-
 NUMBERS = 1 << 63
 """Of messages: they travel as 64 bits, and so does what is made of them."""
 
@@ -117,9 +108,9 @@ class Flag(IntFlag):
     EVERYONE = 8
     """... from every responder."""
     REPLY = 16
-    """A reply; see ``encode_reply()``."""
+    """A reply; see ``answers``."""
     DONE = 32
-    """Jobs that are done; see ``encode_done()``."""
+    """Jobs that are done; see ``answers``."""
 
 
 ENCODED, RESENT = int(Flag.ENCODED), int(Flag.RESENT)
@@ -268,19 +259,6 @@ def decode_ack(record: Message) -> list[tuple[int, int]]:
         raise RemoteProtocolError(reason=f"acknowledgements in {len(record)} bytes")
     numbers = memoryview(record)[8:].cast("Q").tolist()
     return list(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def encode_reply(seq: int, failed: bool, body: bytes) -> bytes:
-    """The message of a reply to the request ``seq`` of whom it is addressed to."""
-    return _REPLY.pack(seq, failed) + body
-
-
-def decode_reply(message: bytes) -> tuple[int, bool, bytes]:
-    """Raises RemoteProtocolError when it is none."""
-    if len(message) < _REPLY.size:
-        raise RemoteProtocolError(reason=f"a reply of {len(message)} bytes")
-    seq, failed = _REPLY.unpack_from(message)
-    return seq, bool(failed), message[_REPLY.size :]
 
 
 # --- control records --------------------------------------------------------------------------
@@ -488,10 +466,9 @@ Control = (
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Control).decode
-_decode_done = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
 _CONTROL = bytes((CONTROL,))
 # Not all that msgspec raises is its own: text that is no UTF-8, and what is nested without end.
-_UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def encode_control(record: Control) -> bytes:
@@ -503,19 +480,6 @@ def decode_control(record: Message) -> Control:
     """Raises RemoteProtocolError when it is none."""
     try:
         control: Control = _decode(memoryview(bytes(record))[1:])
-    except _UNDECODABLE as reason:
+    except UNDECODABLE as reason:
         raise RemoteProtocolError(reason=f"a control record: {reason}") from None
     return control
-
-
-def encode_done(jobs: list[tuple[int, str]]) -> bytes:
-    """The message that tells a publisher which of its jobs, (seq, group), are done."""
-    return _encode(jobs)
-
-
-def decode_done(message: bytes) -> list[tuple[int, str]]:
-    """Raises RemoteProtocolError when it is none."""
-    try:
-        return _decode_done(message)
-    except _UNDECODABLE as reason:
-        raise RemoteProtocolError(reason=f"jobs that are done: {reason}") from None

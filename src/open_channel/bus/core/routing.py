@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import decode_done, decode_reply
 from open_channel.bus.core.groups import Group, Job
 from open_channel.bus.core.interests import group_key
 from open_channel.bus.core.mixed import Mixed, singles
@@ -356,9 +357,9 @@ class Routing:
         publisher = self._broker.seats.get(publication.to)
         for message in publication.messages():
             if publication.flags & _REPLY:
-                done = [(r.decode_reply(message)[0], "")]
+                done = [(decode_reply(message)[0], "")]
             else:
-                done = r.decode_done(message)
+                done = decode_done(message)
             for seq, group in done:
                 key = (publication.to, seq, group)
                 if (job := self._jobs.get(key)) is not None:

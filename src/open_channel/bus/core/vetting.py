@@ -10,6 +10,7 @@ from sys import byteorder
 from typing import TYPE_CHECKING
 
 from open_channel.bus.core import records as r
+from open_channel.bus.core.answers import REPLY_SIZE, decode_done, decode_reply
 from open_channel.bus.core.mixed import Mixed, parse_mixed
 from open_channel.bus.core.subjects import check_pattern, check_topic
 from open_channel.errors import RemoteProtocolError, TopicInvalid
@@ -112,9 +113,9 @@ def _vet_reply(kind: int, publication: r.Publication) -> None:
     if kind == r.PUBLISH or flags & _REQUEST or total != 1:
         raise RemoteProtocolError(reason=f"{total} replies, kind {kind}, flags {flags:#x}")
     if flags & _REPLY:
-        r.decode_reply(publication.opening(r.REPLY_SIZE))
+        decode_reply(publication.opening(REPLY_SIZE))
     else:
-        r.decode_done(publication.messages()[0])
+        decode_done(publication.messages()[0])
 
 
 def vet_subscriptions(records: Iterable[r.Subscribe], taken: Container[int]) -> None:
