@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.evidence import KINDS, Run, Violation, Witness
 from tests.chaos.judge_messages import judge_messages, pairs_in_touch
 from tests.chaos.judge_rest import (
+    judge_lingering,
     judge_listeners,
     judge_locks,
     judge_processes,
@@ -119,6 +120,7 @@ def judge(cast: dict[str, Witness], **facts: Any) -> list[Violation]:
         judge_locks,
         judge_vacancies,
         judge_listeners,
+        judge_lingering,
     ]
     found = [violation for each in judges for violation in each(run)]
     return found + list(judge_processes(run, {}))
@@ -265,6 +267,42 @@ def test_a_lock_is_nobodys_when_its_file_is_deleted():
     assert judge(cast, deleted=[(1.4, 1.45)]) == []
     assert judge(cast, deleted=[(1.3, 1.55)]) == []
     assert [violation.kind for violation in judge(cast, deleted=[(1.6, 1.7)])] == ["lock"]
+
+
+def lingering(*, stopped: tuple[float, float], gone: float, lock: str = "a") -> list[str]:
+    """One has left at 1.5, and a thread of it waits for a lock; what its holder goes through."""
+    cast = story()
+    holder = cast["l1"] = locker("l1", 1.0, lock)
+    holder.notes["unlocks"][0][-1] = stopped[1] + 0.01
+    holder.outages.append(stopped)
+    del cast["l2"], cast["m1"], cast["m2"]
+    cast["p"].notes["lingered"] = [[["a"], 1.5, gone]]
+    return [violation.kind for violation in judge(cast)]
+
+
+def test_a_thread_may_wait_for_a_lock_as_long_as_its_holder_is_stopped():
+    assert lingering(stopped=(1.2, 8.0), gone=8.1) == []
+    assert lingering(stopped=(1.2, 8.0), gone=12.9) == []
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        {"stopped": (1.2, 1.3), "gone": 8.1},  # its holder has gone on long ago
+        {"stopped": (1.2, 8.0), "gone": 13.1},
+        {"stopped": (9.0, 12.0), "gone": 9.1},  # ... or was stopped later
+        {"stopped": (1.2, 8.0), "gone": 8.1, "lock": "b"},  # ... or holds another
+    ],
+)
+def test_a_thread_may_wait_for_a_lock_no_longer_than_that(leak: dict[str, Any]):
+    assert lingering(**leak) == ["leak"]
+
+
+def test_who_is_stopped_and_holds_nothing_keeps_nobody():
+    cast = story()
+    away(cast["l1"], 2.2, 8.0)
+    cast["p"].notes["lingered"] = [[["a"], 1.5, 8.1]]
+    assert [violation.kind for violation in judge(cast)] == ["leak"]
 
 
 def test_short_stops_in_a_row_are_one():
