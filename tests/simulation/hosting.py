@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from open_channel.bus.core import records as r
 from open_channel.bus.core.broker import Bounds, Broker
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.control import Hello, Refusal, Welcome
@@ -18,6 +19,7 @@ from tests.simulation.coverage import heard, taken
 from tests.simulation.sockets import CHUNK, GOODBYE, PING, Connection, Item, frames, take_hello
 
 if TYPE_CHECKING:
+    from tests.simulation.app import Number
     from tests.simulation.process import Process
     from tests.simulation.world import World
 
@@ -52,10 +54,15 @@ class Hosting:
         self.name = f"host {process.name} ({number})"
         self.guests: dict[bytes, Guest] = {}
         self._fenced = world.now
+        expected = [member.info for member in world.processes if member.present and member.listed]
+        self.told_of = {info.id: world.steps for info in expected}
+        """{member: the step since which it knows of him}, where the directory was deleted."""
+        self.routed: dict[Number, int] = {}
+        """{message: the step in which it came}, there too."""
         limits = world.limits
         grace = max(limits.grace, 2 * limits.timeout)
         self.broker = Broker(
-            [member.info for member in world.processes if member.present and member.listed],
+            expected,
             Bounds(grace=grace, lag=limits.lag, queue=limits.queue, feed=world.settings.feed),
             world.now,
             lineage=world.lineage,
@@ -273,7 +280,19 @@ class Hosting:
             record = bytes(messages.popleft())
             if world.traced:
                 world.heard(self, member, record)
+            if world.wiped:
+                self._note(record)
             received(member, outbox, record, world.now)
+
+    def _note(self, record: bytes) -> None:
+        """What a host knows, where the directory was deleted, it knows from what it was told."""
+        if record[0] in {r.PUBLISH, r.DIRECT}:
+            publication = r.parse(record)
+            for seq in range(publication.first, publication.last + 1):
+                self.routed.setdefault((publication.sender, seq), self.world.steps)
+        elif isinstance(said := r.decode_control(record), r.Snapshot):
+            for info in (said.info, *said.roster):
+                self.told_of.setdefault(info.id, self.world.steps)
 
     # --- writing ---------------------------------------------------------------------------
 
