@@ -189,6 +189,7 @@ SPOILT: dict[str, tuple[str, Callable[[dict[str, Witness]], object]]] = {
     ),
     "a request in vain": ("request", lambda c: replace_outcome(c, 0, "RequestTimeout", [])),
     "one did not reply": ("request", lambda c: replace_outcome(c, 1, "replies", ["r1"])),
+    "one refused": ("request", lambda c: replace_outcome(c, 1, "NoResponders", ["r1", ""])),
     "one replied twice": (
         "request",
         lambda c: replace_outcome(c, 1, "replies", ["r1", "r2", "r2"]),
@@ -248,6 +249,8 @@ def test_a_traceback_is_an_error():
         # A job that its dead consumer had done already, or one that was out of touch.
         lambda c: (c.update(w3=worker("w3", [2])), kill(c["w3"], 3.5)),
         lambda c: (c.update(w3=worker("w3", [2])), away(c["w3"], 2.0, 3.0)),
+        # One who is about to leave refuses, and all others have replied.
+        lambda c: replace_outcome(c, 1, "NoResponders", ["r1", "r2", ""]),
         # A lock is its holder's until the kill, and no longer.
         lambda c: (
             c["l1"].notes.pop("unlocks"),
