@@ -154,6 +154,10 @@ SPOILT: dict[str, tuple[str, Callable[[dict[str, Witness]], object]]] = {
     "a gap": ("lost", lambda c: got(c).pop(4)),
     "the first is missing": ("lost", lambda c: got(c).pop(0)),
     "the last is missing": ("lost", lambda c: got(c).pop()),
+    "the last is dropped, and not told": (
+        "lost",
+        lambda c: (c["s"].options.update(queue=1), got(c).pop()),
+    ),
     "nothing came": ("lost", lambda c: got(c).clear()),
     "a gap that is told": ("lost", lambda c: (got(c).pop(4), got(c)[4].__setitem__(3, 1))),
     "a false alarm": ("miscounted", lambda c: got(c)[3].__setitem__(3, -1)),
@@ -262,6 +266,16 @@ def test_what_is_excused(excuse: Callable[[dict[str, Witness]], object]):
     cast = story()
     excuse(cast)
     assert judge(cast) == []
+
+
+def test_the_last_may_be_dropped_where_that_is_told():
+    cast = story() | {"p2": publisher("p2")}
+    cast["s"].options.update(queue=1)
+    got(cast).pop()
+    got(cast).extend(["news", "p2", n, int(n == 0), 1.0 + n, END - 0.5] for n in range(10))
+    assert [v.kind for v in judge(cast) if "the last of" in v.text] == []
+    got(cast)[9][3] = 0
+    assert [v.kind for v in judge(cast) if "the last of" in v.text] == ["lost"]
 
 
 def test_a_lock_is_nobodys_when_its_file_is_deleted():
