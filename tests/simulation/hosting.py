@@ -15,7 +15,7 @@ from open_channel.protocol.control import Hello, Refusal, Welcome
 from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState, SessionState
-from tests.simulation.coverage import heard, taken
+from tests.simulation.coverage import heard, note_heard, taken
 from tests.simulation.sockets import CHUNK, GOODBYE, PING, Connection, Item, frames, take_hello
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Hosting:
         self.guests: dict[bytes, Guest] = {}
         self._fenced = world.now
         expected = [member.info for member in world.processes if member.present and member.listed]
+        self._deadline: float | None = None
+        self._stale = True
+        """Whether the broker's deadline may be another than that."""
         self.told_of = {info.id: world.steps for info in expected}
         """{member: the step since which it knows of him}, where the directory was deleted."""
         self.routed: dict[Number, int] = {}
@@ -229,6 +232,7 @@ class Hosting:
 
     def read(self, connection: Connection, count: int) -> None:
         """Some frames of a connection are read, or its end."""
+        self._stale = True
         items = connection.up.take(count)
         if not items:
             guest = connection.guest
@@ -275,14 +279,15 @@ class Hosting:
 
     def _take_in(self, guest: Guest) -> None:
         messages, outbox, world = guest.session.inbox.messages, guest.session.outbox, self.world
-        received, member = self.broker.received, guest.member
+        broker, member = self.broker, guest.member
         while messages:
             record = bytes(messages.popleft())
             if world.traced:
                 world.heard(self, member, record)
             if world.wiped:
                 self._note(record)
-            received(member, outbox, record, world.now)
+            note_heard(broker, member, record)
+            broker.received(member, outbox, record, world.now)
 
     def _note(self, record: bytes) -> None:
         """What a host knows, where the directory was deleted, it knows from what it was told."""
@@ -336,8 +341,10 @@ class Hosting:
 
     @property
     def due(self) -> bool:
-        deadline = self.broker.deadline
-        return deadline is not None and deadline <= self.world.now
+        if self._stale:  # it is asked for all the time
+            self._stale = False
+            self._deadline = self.broker.deadline
+        return self._deadline is not None and self._deadline <= self.world.now
 
     def beat(self) -> None:
         """See ``Host._beat()``."""
@@ -348,12 +355,14 @@ class Hosting:
 
     def tick(self) -> None:
         """See ``BrokerService._tick()``."""
+        self._stale = True
         if self.hosting:
             self.broker.tick(self.world.now)
             self.flush()
 
     def look(self, only: Guest | None = None) -> None:
         """Who of those without a connection is dead?"""
+        self._stale = True
         for guest in [only] if only is not None else list(self.guests.values()):
             if guest.connection is None and guest.session.state is not SessionState.CLOSED:
                 if not self.fence_now():

@@ -26,7 +26,7 @@ FOUND = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitline
 
 def explain(result: Result) -> str:
     steps = shorten(result)
-    world, failure = replay(settings_of(result.seed), steps, traced=True)
+    world, failure = replay(result.settings, steps, traced=True)
     return "\n".join([f"seed {result.seed}: {failure}", *world.lines, failure])
 
 
