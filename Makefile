@@ -67,7 +67,7 @@ docs: $(VENV)/.installed ## build the documentation into build/site
 unit: $(VENV)/.installed ## pytest alone, without coverage; options in ARGS="-k name -x"
 	@$(BIN)/python -m pytest $(ARGS)
 
-simulate: $(VENV)/.installed ## the bus under random schedules; SEEDS=1000 FIRST=1, options in ARGS
+simulate: $(VENV)/.installed ## the core under random schedules; SEEDS=1000 FIRST=1, options in ARGS
 	@$(BIN)/python tools/simulate.py --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 chaos: $(VENV)/.installed ## real processes under kills, stops, forks; SECONDS=60 SEED=7, options in ARGS

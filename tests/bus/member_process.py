@@ -48,6 +48,7 @@ class Member:
         self.over = asyncio.Event()
         self.publishing = self.requesting = True
         self.leaves = False
+        self.nothing = -1
         self.tasks: set[asyncio.Task[None]] = set()
         self.ledger = os.open(config.ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -221,6 +222,9 @@ class Member:
             self.channel.publish_nowait("news", ["child", 0, 0.0, b""])
         except ChannelError as error:
             tell(child=type(error).__name__)
+        # What the parent is told next is not for it.
+        nothing, self.nothing = os.pipe()
+        os.dup2(nothing, 0)
         # asyncio knows that this is another process: no loop runs in it.
         asyncio.run(main(Config(f"{self.config.name}'s child", f"{self.config.ledger}.child")))
         os._exit(0)

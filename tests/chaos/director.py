@@ -79,7 +79,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _READY = {"subscriber": "subscribed", "worker": "works", "responder": "serves"}
 
 _ASLEEP = 3  # at once, at most
-_HEALS = 2.0  # seconds in which all come back after the directory was deleted
+_HEALS = 2.0  # seconds in which all who run come back after the directory was deleted
+_RETURNS = LIMITS["grace"] - 1.0  # seconds in which others do, who are stopped when it is
 _MOMENT = (0.05, 0.6)  # seconds; less than the lag: who stays is in touch all the same
 _STOP = (0.4, 5.5)
 _OPENING = 2.0  # seconds; whoever opens a channel gives up after five, asleep or not
@@ -337,11 +338,15 @@ class Director:
         return True
 
     def the_directory_is_deleted(self) -> bool:
-        now = time.monotonic()
-        if any(actor.stopped or actor.busy_until > now for actor in self.crew.present):
-            return False  # nobody could tell that those who sleep are alive
         begin = time.monotonic()
+        asleep = [when for when, _, actor in self._wakes if actor.stopped and actor.alive]
+        asleep += [a.busy_until for a in self.crew.present if a.busy_until > begin]
+        longest = max(asleep, default=begin) - begin
+        if longest > _RETURNS:
+            return False  # nobody could tell that those who sleep are alive
         shutil.rmtree(self.crew.directory, ignore_errors=True)
         self.deleted.append((begin, time.monotonic()))
-        self.say("the directory is deleted")
+        self.say(f"the directory is deleted; {len(asleep)} sleep for up to {longest:.2f} s")
+        if asleep:
+            self.happened["the directory is deleted while somebody is stopped"] += 1
         return True

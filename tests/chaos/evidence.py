@@ -9,10 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["IN_TOUCH", "KINDS", "Run", "Violation", "Witness"]
+__all__ = ["IN_TOUCH", "KINDS", "SETTLES", "Run", "Violation", "Witness"]
 
 IN_TOUCH = 0.6
 """The share of the lag for which a process may be away and is in touch for certain."""
+
+SETTLES = 5.0
+"""Seconds in which what was closed must be gone."""
 
 KINDS = {
     "lost": "messages that a subscriber in touch did not get",

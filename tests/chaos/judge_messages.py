@@ -28,7 +28,7 @@ def judge_messages(run: Run) -> Iterator[Violation]:
         sent = {p.name: _sent(p, family) for p in run.of("publisher")}
         yield from _sequence(subscriber, got, sent)
         yield from _silences(subscriber, family)
-        drops = subscriber.options.get("overflow") != "block" and "queue" in subscriber.options
+        drops = _drops(subscriber)
         if drops:
             yield from _count(run, subscriber, family, got, sent)
         for publisher in run.of("publisher"):
@@ -45,11 +45,16 @@ def pairs_in_touch(run: Run) -> int:
     return sum(
         1
         for subscriber in run.of("subscriber")
-        if "queue" not in subscriber.options or subscriber.options.get("overflow") == "block"
+        if not _drops(subscriber)
         if run.in_touch(subscriber)
         for publisher in run.of("publisher")
         if _sent(publisher, family_of(subscriber))
     )
+
+
+def _drops(subscriber: Witness) -> bool:
+    """Whether its queue is so small that it drops what it takes too slowly."""
+    return subscriber.options.get("overflow") != "block" and "queue" in subscriber.options
 
 
 def family_of(subscriber: Witness) -> str:
@@ -161,6 +166,9 @@ def _last(
     flushed = publisher.of("flushed")
     if not flushed or subscriber.id in flushed[-1][1]:  # left out, and told so
         return
+    since = got[-1].at if got else 0.0
+    if _drops(subscriber) and any(m[3] and m[-1] > since for m in subscriber.of("got")):
+        return  # a large message of somebody else has pushed it out, and it was told so
     if not got or got[-1].number != len(sent) - 1:
         last = got[-1].number if got else None
         text = f"the last of {publisher.name} is {last}, not {len(sent) - 1}"

@@ -7,11 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.chaos.evidence import Run, Violation, Witness
+from tests.chaos.evidence import SETTLES, Run, Violation, Witness
 
-__all__ = ["judge_listeners", "judge_locks", "judge_processes"]
+__all__ = ["judge_lingering", "judge_listeners", "judge_locks", "judge_processes"]
 
 _VACANT = 10.0  # seconds without a leader, though somebody who runs wants to lead
+_MOMENT = 0.1  # seconds between having a lock, or letting go of it, and writing that down
 _HEALED = "ERROR shop: cannot host: [Errno 2] No such file or directory"
 """What a host says whose directory is deleted in that moment; it tries again."""
 
@@ -50,14 +51,20 @@ def _terms(run: Run, witness: Witness) -> Iterator[tuple[str, Term]]:
     asked: dict[str, list[float]] = defaultdict(list)
     for name, at in witness.of("wants"):
         asked[name].append(at)
+    for name, term in _held(witness):
+        # It may have had the lock for a while when it came to writing that down.
+        wanted = max((at for at in asked[name] if at <= term.begin), default=term.begin)
+        ends = [max(term.begin, since) for since, until in run.deleted if until >= wanted]
+        yield name, term._replace(end=min([term.end, *ends]))
+
+
+def _held(witness: Witness) -> Iterator[tuple[str, Term]]:
+    """When it held what, as it wrote down."""
     released: dict[str, list[float]] = defaultdict(list)
     for name, _, at in witness.of("unlocks"):
         released[name].append(at)
     for name, begin in witness.of("locked"):
         ends = [at for at in released[name] if at >= begin]
-        # It may have had the lock for a while when it came to writing that down.
-        wanted = max((at for at in asked[name] if at <= begin), default=begin)
-        ends += [max(begin, since) for since, until in run.deleted if until >= wanted]
         if witness.killed is not None and witness.killed >= begin:
             ends.append(witness.killed)
         # One who has noted neither ended by itself, and is judged for that.
@@ -111,6 +118,41 @@ def judge_listeners(run: Run) -> Iterator[Violation]:
             if answers[number] > len(heard[client.name, number]):
                 text = f"{number} of {client.name}: more answers than it was heard"
                 yield Violation("listener", text, at, (client.name,))
+
+
+def judge_lingering(run: Run) -> Iterator[Violation]:
+    """A thread that waits for a lock may stay as long as who holds it does not run; and no longer.
+
+    Nothing can call it back from ``flock()``: it lets go of the lock as soon as it has it.
+    """
+    for witness in run.witnesses:
+        for names, left, at in witness.of("lingered"):
+            excused = _together([s for name in names for s in _standstills(run, name)], left, at)
+            if at - left - excused > SETTLES:
+                text = f"{witness.name}: a thread waits for {names} for {at - left:.1f} s"
+                who = f"who holds it did not run for {excused:.1f} s"
+                yield Violation("leak", f"{text}, and {who}", at, (witness.name,))
+
+
+def _standstills(run: Run, name: str) -> Iterator[tuple[float, float]]:
+    """The times in which one who held a lock did not run."""
+    for witness in run.witnesses:
+        terms = [term for held, term in _held(witness) if held == name]
+        killed = float("inf") if witness.killed is None else witness.killed
+        for begin, end in witness.outages:
+            until = min(end, killed)
+            if any(t.begin - _MOMENT <= until and begin <= t.end + _MOMENT for t in terms):
+                yield begin, until
+
+
+def _together(spans: list[tuple[float, float]], begin: float, end: float) -> float:
+    """How much of a time these spans cover."""
+    covered = 0.0
+    reached = begin
+    for since, until in sorted(spans):
+        covered += max(0.0, min(until, end) - max(since, reached))
+        reached = max(reached, min(until, end))
+    return covered
 
 
 def judge_processes(run: Run, errors: dict[str, str]) -> Iterator[Violation]:

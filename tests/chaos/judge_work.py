@@ -90,7 +90,8 @@ def _problem(
 ) -> str:
     """What is wrong with how it ended; "" when nothing is."""
     if kind == "all":
-        if outcome != "replies":
+        # Somebody who goes may refuse in that moment; for one who stays, its reply is missing then.
+        if outcome not in {"replies", "NoResponders"}:
             return outcome
         missing = [
             responder.name
@@ -100,7 +101,7 @@ def _problem(
             and responder.name not in by
             and not run.was_away(responder, begun, ended)
         ]
-        twice = [name for name, count in Counter(by).items() if count > 1]
+        twice = [name for name, count in Counter(by).items() if name and count > 1]
         return f"without {missing}, twice {twice}" if missing or twice else ""
     if (
         kind == "to"

@@ -30,7 +30,7 @@ from open_channel import (
 )
 from open_channel.bus.subscription import Subscription
 from tests.chaos.notes import Config, Notes, measure, warm_up, warm_up_loop
-from tests.chaos.part import ANSWERS, CHANNEL, FLUSHES, SETTLES, Part
+from tests.chaos.part import ANSWERS, CHANNEL, FLUSHES, Part
 
 __all__ = ["live"]
 
@@ -75,10 +75,9 @@ class Actor(Part):
             await channel.close()
         self.note("left", time.monotonic() - start)
         watching.cancel()
-        end = time.monotonic() + SETTLES
-        while (more := measure().beyond(before)) and time.monotonic() < end:
+        left = time.monotonic()
+        while not self.settled(before, left):
             await asyncio.sleep(0.01)
-        self.note("leaks", more)
 
     async def play(self) -> None:
         try:

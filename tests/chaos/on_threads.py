@@ -21,7 +21,7 @@ from typing import Any
 from open_channel import ChannelClosed, ChannelError, JobLost, WaitTimeout
 from open_channel.sync import Channel, ChannelSocket, Subscription, open_channel
 from tests.chaos.notes import Config, measure, warm_up
-from tests.chaos.part import ANSWERS, CHANNEL, FLUSHES, SETTLES, Part
+from tests.chaos.part import ANSWERS, CHANNEL, FLUSHES, Part
 
 __all__ = ["live"]
 
@@ -61,10 +61,9 @@ class Actor(Part):
         with self.watch.call("closing"):
             self.channel.close()
         self.note("left", time.monotonic() - start)
-        end = time.monotonic() + SETTLES
-        while (more := measure().beyond(before)) and time.monotonic() < end:
+        left = time.monotonic()
+        while not self.settled(before, left):
             time.sleep(0.01)
-        self.note("leaks", more)
 
     def play(self) -> None:
         getattr(self, f"play_{self.config.role}")()

@@ -9,14 +9,17 @@ import time
 from typing import Any
 
 from open_channel import Limits
-from tests.chaos.notes import Config, Notes, Watch
+from open_channel.io.directory import ChannelFiles
+from tests.chaos.evidence import SETTLES
+from tests.chaos.notes import Config, Notes, Resources, Watch, measure
 
-__all__ = ["ANSWERS", "CHANNEL", "FLUSHES", "SETTLES", "Part"]
+__all__ = ["ANSWERS", "CHANNEL", "FLUSHES", "Part"]
 
 CHANNEL = "shop"
 ANSWERS = 20.0  # seconds in which a listener must have answered what was written
 FLUSHES = 90.0  # seconds that a flush may take: jobs wait for consumers that are stopped
-SETTLES = 5.0  # seconds in which what was closed must be gone
+_LINGERS = 40.0  # seconds that what waits for a lock is watched
+_LOCKS = ("a", "b")
 _SIZES = (0, 0, 0, 10, 100, 1000)
 _LARGE = (100_000, 300_000, 1_000_000)  # all but the first lie in shared memory
 
@@ -38,6 +41,7 @@ class Part:
         self.limits = Limits(**config.limits)  # type: ignore[arg-type]
         self.numbers: dict[str, int] = {}
         self.conversations = 0
+        self._lingering: list[str] = []
         self.note("born", os.getpid(), config.role, config.runtime)
 
     @property
@@ -93,7 +97,33 @@ class Part:
 
     def draw_lock(self) -> tuple[str, float]:
         """The name of a lock, and for how long to wait for it."""
-        return self.chance.choice(["a", "b"]), self.chance.choice([0.0, 0.3, 2.0])
+        return self.chance.choice(_LOCKS), self.chance.choice([0.0, 0.3, 2.0])
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def settled(self, before: Resources, left: float) -> bool:
+        """Whether all that the channel had open is gone, or will not go; it is noted then.
+
+        ``left`` is when it was closed. A thread that waits for a lock cannot be called back before
+        the lock is free. How long that may be depends on who holds it: the judge knows.
+        """
+        more, waited = measure().beyond(before), time.monotonic() - left
+        locks = self._only_waits_for(more)
+        if locks and waited >= SETTLES:
+            self._lingering = locks
+        if more and waited < (_LINGERS if locks else SETTLES):
+            return False
+        if self._lingering:
+            self.note("lingered", self._lingering, left)
+        self.note("leaks", more)
+        return True
+
+    def _only_waits_for(self, more: list[str]) -> list[str]:
+        """The locks that all of this is there for: their files, and a thread for each."""
+        files = ChannelFiles.of(self.config.directory, CHANNEL)
+        paths = {files.user_lock(name): name for name in (*_LOCKS, "leader")}
+        found = [item.removesuffix(" (deleted)").split(" ")[-1] for item in more]
+        return sorted({paths[path] for path in found}) if paths.keys() >= {*found} else []
 
     # --- talking with a listener -----------------------------------------------------------
 

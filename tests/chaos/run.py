@@ -13,6 +13,7 @@ from tests.chaos.director import LIMITS, Director
 from tests.chaos.evidence import Run, Violation, Witness
 from tests.chaos.judge_messages import judge_messages
 from tests.chaos.judge_rest import (
+    judge_lingering,
     judge_listeners,
     judge_locks,
     judge_processes,
@@ -101,6 +102,7 @@ class _Play:
             judge_locks,
             judge_vacancies,
             judge_listeners,
+            judge_lingering,
         ):
             self.violations += judge(run)
         self.violations += judge_processes(run, errors)

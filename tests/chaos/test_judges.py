@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.evidence import KINDS, Run, Violation, Witness
 from tests.chaos.judge_messages import judge_messages, pairs_in_touch
 from tests.chaos.judge_rest import (
+    judge_lingering,
     judge_listeners,
     judge_locks,
     judge_processes,
@@ -119,6 +120,7 @@ def judge(cast: dict[str, Witness], **facts: Any) -> list[Violation]:
         judge_locks,
         judge_vacancies,
         judge_listeners,
+        judge_lingering,
     ]
     found = [violation for each in judges for violation in each(run)]
     return found + list(judge_processes(run, {}))
@@ -152,6 +154,10 @@ SPOILT: dict[str, tuple[str, Callable[[dict[str, Witness]], object]]] = {
     "a gap": ("lost", lambda c: got(c).pop(4)),
     "the first is missing": ("lost", lambda c: got(c).pop(0)),
     "the last is missing": ("lost", lambda c: got(c).pop()),
+    "the last is dropped, and not told": (
+        "lost",
+        lambda c: (c["s"].options.update(queue=1), got(c).pop()),
+    ),
     "nothing came": ("lost", lambda c: got(c).clear()),
     "a gap that is told": ("lost", lambda c: (got(c).pop(4), got(c)[4].__setitem__(3, 1))),
     "a false alarm": ("miscounted", lambda c: got(c)[3].__setitem__(3, -1)),
@@ -187,6 +193,7 @@ SPOILT: dict[str, tuple[str, Callable[[dict[str, Witness]], object]]] = {
     ),
     "a request in vain": ("request", lambda c: replace_outcome(c, 0, "RequestTimeout", [])),
     "one did not reply": ("request", lambda c: replace_outcome(c, 1, "replies", ["r1"])),
+    "one refused": ("request", lambda c: replace_outcome(c, 1, "NoResponders", ["r1", ""])),
     "one replied twice": (
         "request",
         lambda c: replace_outcome(c, 1, "replies", ["r1", "r2", "r2"]),
@@ -246,6 +253,8 @@ def test_a_traceback_is_an_error():
         # A job that its dead consumer had done already, or one that was out of touch.
         lambda c: (c.update(w3=worker("w3", [2])), kill(c["w3"], 3.5)),
         lambda c: (c.update(w3=worker("w3", [2])), away(c["w3"], 2.0, 3.0)),
+        # One who is about to leave refuses, and all others have replied.
+        lambda c: replace_outcome(c, 1, "NoResponders", ["r1", "r2", ""]),
         # A lock is its holder's until the kill, and no longer.
         lambda c: (
             c["l1"].notes.pop("unlocks"),
@@ -259,12 +268,58 @@ def test_what_is_excused(excuse: Callable[[dict[str, Witness]], object]):
     assert judge(cast) == []
 
 
+def test_the_last_may_be_dropped_where_that_is_told():
+    cast = story() | {"p2": publisher("p2")}
+    cast["s"].options.update(queue=1)
+    got(cast).pop()
+    got(cast).extend(["news", "p2", n, int(n == 0), 1.0 + n, END - 0.5] for n in range(10))
+    assert [v.kind for v in judge(cast) if "the last of" in v.text] == []
+    got(cast)[9][3] = 0
+    assert [v.kind for v in judge(cast) if "the last of" in v.text] == ["lost"]
+
+
 def test_a_lock_is_nobodys_when_its_file_is_deleted():
     cast = story() | {"l3": locker("l3", 1.5)}
     del cast["l2"]
     assert judge(cast, deleted=[(1.4, 1.45)]) == []
     assert judge(cast, deleted=[(1.3, 1.55)]) == []
     assert [violation.kind for violation in judge(cast, deleted=[(1.6, 1.7)])] == ["lock"]
+
+
+def lingering(*, stopped: tuple[float, float], gone: float, lock: str = "a") -> list[str]:
+    """One has left at 1.5, and a thread of it waits for a lock; what its holder goes through."""
+    cast = story()
+    holder = cast["l1"] = locker("l1", 1.0, lock)
+    holder.notes["unlocks"][0][-1] = stopped[1] + 0.01
+    holder.outages.append(stopped)
+    del cast["l2"], cast["m1"], cast["m2"]
+    cast["p"].notes["lingered"] = [[["a"], 1.5, gone]]
+    return [violation.kind for violation in judge(cast)]
+
+
+def test_a_thread_may_wait_for_a_lock_as_long_as_its_holder_is_stopped():
+    assert lingering(stopped=(1.2, 8.0), gone=8.1) == []
+    assert lingering(stopped=(1.2, 8.0), gone=12.9) == []
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        {"stopped": (1.2, 1.3), "gone": 8.1},  # its holder has gone on long ago
+        {"stopped": (1.2, 8.0), "gone": 13.1},
+        {"stopped": (9.0, 12.0), "gone": 9.1},  # ... or was stopped later
+        {"stopped": (1.2, 8.0), "gone": 8.1, "lock": "b"},  # ... or holds another
+    ],
+)
+def test_a_thread_may_wait_for_a_lock_no_longer_than_that(leak: dict[str, Any]):
+    assert lingering(**leak) == ["leak"]
+
+
+def test_who_is_stopped_and_holds_nothing_keeps_nobody():
+    cast = story()
+    away(cast["l1"], 2.2, 8.0)
+    cast["p"].notes["lingered"] = [[["a"], 1.5, 8.1]]
+    assert [violation.kind for violation in judge(cast)] == ["leak"]
 
 
 def test_short_stops_in_a_row_are_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from typing import Any
@@ -91,17 +92,16 @@ class Frames:
                 rest = memoryview(piece)
                 while rest:
                     room = decoder.get_buffer()
-                    check(len(room), "no room to read into")
-                    check(len(room) <= 1 << 19, "more room than a frame may take")
-                    count = min(len(room), len(rest))
+                    size = len(room)
+                    check(0 < size <= 1 << 19, f"room to read {size} bytes into")
+                    count = min(size, len(rest))
                     room[:count] = rest[:count]
                     rest = rest[count:]
                     while frames := decoder.received(count):
                         found += [(*f[:4], bytes(f.payload)) for f in frames]
-                        check(
-                            all(f.kind not in {1, 2, 3} for f in frames[:-1]),
-                            "a frame behind a handshake, with it",
-                        )
+                        if len(frames) > 1:
+                            shakes = any(f.kind in {1, 2, 3} for f in frames[:-1])
+                            check(not shakes, "a frame behind a handshake, with it")
                         count = 0
         except RemoteProtocolError as error:
             return found, str(error)
@@ -110,14 +110,16 @@ class Frames:
 
 def _cut(data: bytes, pieces: int) -> list[bytes]:
     out = []
-    while data:
+    start = 0
+    while start < len(data):
         size = 1 + pieces % 13 if pieces & 1 else 1 + pieces % 97
         pieces = (pieces * 1103515245 + 12345) % (1 << 32)
-        out.append(data[:size])
-        data = data[size:]
+        out.append(data[start : start + size])
+        start += size
     return out
 
 
+@functools.lru_cache(1 << 12)  # most are told again and again
 def reason_of(reason: str) -> str:
     """A reason without its numbers, of which there are too many to count."""
     return _NUMBER.sub("#", reason)[:50]

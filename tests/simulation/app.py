@@ -168,6 +168,8 @@ class Waiting:
         self.over = ""
         """How it ended."""
         self.number = 0
+        self.takeovers = process.world.takeovers
+        """... there were when it was made."""
         self._missing: set[bytes] | None = None
 
     def note(self, how: str) -> None:
@@ -182,7 +184,11 @@ class Waiting:
         return True
 
     def replied(self, publication: Publication, failed: bool, body: bytes) -> bool:
-        self.process.world.checks.work.replied(self, publication, failed, body)
+        work = self.process.world.checks.work
+        if publication.sender in self.replies:
+            work.replied_again(self, publication, failed)
+            return False
+        work.replied(self, publication, failed, body)
         self.replies.add(publication.sender)
         if self._missing is not None:
             self._missing.discard(publication.sender)
@@ -194,6 +200,7 @@ class Waiting:
         self._finish(why.name)
 
     def responders(self, members: Sequence[bytes]) -> bool:
+        self.process.world.checks.work.named(self)
         self._missing = set(members) - self.replies
         return not self._missing and self._finish("replied")
 

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from open_channel.bus.core.interests import Interest
     from open_channel.bus.core.seat import Entry, Seat
 
-__all__ = ["forget", "heard", "step", "steps_taken", "taken", "unwatch", "watch"]
+__all__ = [
+    "forget",
+    "heard",
+    "note_heard",
+    "note_told",
+    "step",
+    "steps_taken",
+    "taken",
+    "unwatch",
+    "watch",
+]
 
 taken: Counter[Step] = Counter()
 """{a step: how often}, of all schedules of this process; see ``tables``."""
@@ -96,7 +106,6 @@ def watch() -> None:
     _watch_seats()
     _watch_subscriptions()
     _watch_publications()
-    _watch_records()
 
 
 def unwatch() -> None:
@@ -487,22 +496,13 @@ def name_of(record: bytes) -> str:
     return _name(kind, record[2] if kind == r.CONTROL else record[1])
 
 
-def _watch_records() -> None:
-    @around(Broker, "received")
-    def _(
-        method: Callable[..., None],
-        broker: Broker,
-        member: bytes,
-        box: Any,
-        record: bytes,
-        now: float,
-    ) -> None:
-        seat = broker.seats.get(member)
-        state = "new" if seat is None else _seat_state(broker, seat)
-        taken["HEARD", state.removesuffix(", left out"), name_of(record)] += 1
-        method(broker, member, box, record, now)
+def note_heard(broker: Broker, member: bytes, record: bytes) -> None:
+    """A broker is about to take in a record of a member."""
+    seat = broker.seats.get(member)
+    state = "new" if seat is None else _seat_state(broker, seat).removesuffix(", left out")
+    taken["HEARD", state, name_of(record)] += 1
 
-    @around(MemberCore, "receive")
-    def _(method: Callable[..., None], core: MemberCore, record: bytes) -> None:
-        taken["TOLD", name_of(record)] += 1
-        method(core, record)
+
+def note_told(record: bytes) -> None:
+    """A member is about to take in a record of its broker."""
+    taken["TOLD", name_of(record)] += 1

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from open_channel.bus.core import records as r
 from open_channel.bus.core.broker import Bounds, Broker
+from open_channel.bus.core.mixed import parse_mixed
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.control import Hello, Refusal, Welcome
 from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState, SessionState
-from tests.simulation.coverage import heard, taken
+from tests.simulation.coverage import heard, note_heard, taken
 from tests.simulation.sockets import CHUNK, GOODBYE, PING, Connection, Item, frames, take_hello
 
 if TYPE_CHECKING:
+    from tests.simulation.app import Number
     from tests.simulation.process import Process
     from tests.simulation.world import World
 
@@ -52,10 +55,18 @@ class Hosting:
         self.name = f"host {process.name} ({number})"
         self.guests: dict[bytes, Guest] = {}
         self._fenced = world.now
+        expected = [member.info for member in world.processes if member.present and member.listed]
+        self._deadline: float | None = None
+        self._stale = True
+        """Whether the broker's deadline may be another than that."""
+        self.told_of = {info.id: world.steps for info in expected}
+        """{member: the step since which it knows of him}, where the directory was deleted."""
+        self.routed: dict[Number, int] = {}
+        """{message: the step in which it came}, there too."""
         limits = world.limits
         grace = max(limits.grace, 2 * limits.timeout)
         self.broker = Broker(
-            [member.info for member in world.processes if member.present and member.listed],
+            expected,
             Bounds(grace=grace, lag=limits.lag, queue=limits.queue, feed=world.settings.feed),
             world.now,
             lineage=world.lineage,
@@ -222,6 +233,7 @@ class Hosting:
 
     def read(self, connection: Connection, count: int) -> None:
         """Some frames of a connection are read, or its end."""
+        self._stale = True
         items = connection.up.take(count)
         if not items:
             guest = connection.guest
@@ -268,12 +280,25 @@ class Hosting:
 
     def _take_in(self, guest: Guest) -> None:
         messages, outbox, world = guest.session.inbox.messages, guest.session.outbox, self.world
-        received, member = self.broker.received, guest.member
+        broker, member = self.broker, guest.member
         while messages:
             record = bytes(messages.popleft())
             if world.traced:
                 world.heard(self, member, record)
-            received(member, outbox, record, world.now)
+            if world.wiped:
+                self._note(record)
+            note_heard(broker, member, record)
+            broker.received(member, outbox, record, world.now)
+
+    def _note(self, record: bytes) -> None:
+        """What a host knows, where the directory was deleted, it knows from what it was told."""
+        if record[0] in {r.PUBLISH, r.DIRECT, r.MIXED}:
+            publication = parse_mixed(record) if record[0] == r.MIXED else r.parse(record)
+            for seq in range(publication.first, publication.last + 1):
+                self.routed.setdefault((publication.sender, seq), self.world.steps)
+        elif isinstance(said := r.decode_control(record), r.Snapshot):
+            for info in (said.info, *said.roster):
+                self.told_of.setdefault(info.id, self.world.steps)
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -317,8 +342,10 @@ class Hosting:
 
     @property
     def due(self) -> bool:
-        deadline = self.broker.deadline
-        return deadline is not None and deadline <= self.world.now
+        if self._stale:  # it is asked for all the time
+            self._stale = False
+            self._deadline = self.broker.deadline
+        return self._deadline is not None and self._deadline <= self.world.now
 
     def beat(self) -> None:
         """See ``Host._beat()``."""
@@ -329,12 +356,14 @@ class Hosting:
 
     def tick(self) -> None:
         """See ``BrokerService._tick()``."""
+        self._stale = True
         if self.hosting:
             self.broker.tick(self.world.now)
             self.flush()
 
     def look(self, only: Guest | None = None) -> None:
         """Who of those without a connection is dead?"""
+        self._stale = True
         for guest in [only] if only is not None else list(self.guests.values()):
             if guest.connection is None and guest.session.state is not SessionState.CLOSED:
                 if not self.fence_now():

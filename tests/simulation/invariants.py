@@ -184,6 +184,7 @@ class Checks:
         number = process.id, seq
         message = self.messages[number]
         without = process.core.without
+        self._excuse(process, seq)
         for sub in message.must:
             if not sub.active or without.get(sub.process.id, 0) >= seq:
                 continue
@@ -195,6 +196,25 @@ class Checks:
                 self.fail(f"{self.name(number)} is acknowledged and {sub.name} has not taken it")
         for group, workers in message.workers.items():
             self.work.must_be_done(number, group, workers)
+
+    def heard_of(self, process: Process, number: Number, subs: Sequence[Sub]) -> list[Sub]:
+        """Those of whom the host of ``process`` knew when a message came.
+
+        Where the directory was deleted it waits for nobody else: whom it is not told of, it misses.
+        """
+        connection = process.connection
+        if not self.world.wiped or connection is None:
+            return list(subs)
+        hosting = connection.hosting
+        routed = hosting.routed.get(number, 0)
+        return [sub for sub in subs if hosting.told_of.get(sub.process.id, routed + 1) <= routed]
+
+    def _excuse(self, process: Process, seq: int) -> None:
+        """From here on nobody owes a message to those that its host did not know."""
+        number = process.id, seq
+        if self.world.wiped:
+            for subs in (self.messages[number].must, *self.messages[number].workers.values()):
+                subs[:] = self.heard_of(process, number, subs)
 
     def confirmed(self, process: Process, last: int) -> None:
         """All that was published up to ``last`` has arrived, it says."""

@@ -11,7 +11,7 @@ from open_channel.protocol.frames import Frame, Kind
 from open_channel.protocol.session import Session
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 from tests.simulation.app import Sub, Waiting
-from tests.simulation.coverage import heard
+from tests.simulation.coverage import heard, note_told
 from tests.simulation.sockets import GOODBYE, Connection, Item, take_welcome, transmit
 
 if TYPE_CHECKING:
@@ -278,6 +278,7 @@ class Process:
                 record = bytes(messages.popleft())
                 if world.traced:
                     world.told(self, record)
+                note_told(record)
                 receive(record)
         if arrived or acknowledged:
             self._told()

@@ -197,6 +197,30 @@ def the_directory_is_deleted_and_the_next_host_dies() -> None:
     assert [scene.numbers(late, publisher) for publisher in (1, 3)] == [[1], [1]]
 
 
+def the_directory_is_deleted_before_the_roster_is_read() -> None:
+    """Whose job one has done is somebody to ask for, though nobody has told who is here."""
+    scene = Scene(4, Settings(feed=100, patience=0))
+    sub = scene.subscribe(3, kind=3)
+    scene.hold(2, 3)
+    scene.hosted_by(0)
+    scene.publish(1, count=3)
+    scene.run()
+    scene.do("advance", 3)
+    scene.do("hear", 3, 0, 100)
+    scene.do("read", 3, 100)
+    scene.do("hear", 3, 0, 100)
+    scene.do("read", 3, 1)
+    assert sub.hands
+    assert not scene[3].core.roster
+    scene.do("wipe")
+    scene.do("beat", 0)
+    scene.finish(sub)
+    scene.hold(0, 1)
+    scene.elect(2)
+    scene.let_go([2, 3])
+    scene.rest()
+
+
 # --- work in hand at a host that does not wait any more -------------------------------------------
 
 
@@ -378,6 +402,7 @@ RARE: tuple[tuple[Callable[..., None], tuple[int, ...]], ...] = (
     (an_old_hello_is_refused, ()),
     (the_directory_is_deleted, ()),
     (the_directory_is_deleted_and_the_next_host_dies, ()),
+    (the_directory_is_deleted_before_the_roster_is_read, ()),
     *((reported_while_it_waits, (kind,)) for kind in (2, 3)),
     *((reported_while_it_is_on_its_way, (kind,)) for kind in (2, 3)),
     *((reported_while_another_has_it, (kind,)) for kind in (2, 3)),

@@ -32,6 +32,8 @@ class Result(NamedTuple):
     takeovers: int
     failure: str
     """What did not hold; empty when all did."""
+    settings: Settings = Settings()
+    """What the world was like; a conversation has none."""
 
 
 def settings_of(seed: int) -> Settings:
@@ -70,27 +72,27 @@ def _add_steps(world: World, process: Process, steps: list[Step]) -> None:
         hosting = connection.hosting
         if hosting.hosting and hosting.process.awake:
             up, down = connection.up, connection.down
-            if (up.kernel or up.closed) and not up.broken:
+            if not up.broken and (up.kernel or up.closed):
                 steps.append(("hear", index, age))
             if down.buffer and down.movable:
                 steps.append(("drain", index, age))
     if process.awake:
         if process.alive:
-            _add_loop(world, process, steps)
+            _add_loop(world, process, index, steps)
         if (mine := process.hosting) is not None and mine.hosting:
-            _add_hosting(world, mine, steps)
-    if process.present and not process.alive and process.paused_at is None:
+            _add_hosting(world, mine, index, steps)
+    if not process.alive and process.present and process.paused_at is None:
         steps.append(("depart" if process.leaving else "free", index))
 
 
-def _add_loop(world: World, process: Process, steps: list[Step]) -> None:
-    index, connection = process.index, process.connection
+def _add_loop(world: World, process: Process, index: int, steps: list[Step]) -> None:
+    connection = process.connection
     if connection is None:
         if world.can_advance(process):
             steps.append(("advance", index))
     else:
         up, down = connection.up, connection.down
-        if (down.kernel or down.closed) and not down.broken:
+        if not down.broken and (down.kernel or down.closed):
             steps.append(("read", index))
         elif connection.hosting.process.paused_at is not None and world.silent(process):
             steps.append(("watch", index))
@@ -102,8 +104,7 @@ def _add_loop(world: World, process: Process, steps: list[Step]) -> None:
         steps.append(("settle", index))
 
 
-def _add_hosting(world: World, hosting: Hosting, steps: list[Step]) -> None:
-    index = hosting.process.index
+def _add_hosting(world: World, hosting: Hosting, index: int, steps: list[Step]) -> None:
     if hosting.due:
         steps.append(("tick", index))
     if world.holder is not hosting:
@@ -168,10 +169,11 @@ class _Chance:
         """Somebody's next step: of the first who has one, from a random one on."""
         world, draw = self.world, self.draw
         processes = world.processes
-        first = int(draw() * len(processes))
+        count = len(processes)
+        first = int(draw() * count)
         steps: list[Step] = []
-        for process in (*processes[first:], *processes[:first]):
-            _add_steps(world, process, steps)
+        for index in range(first - count, first):  # those below 0 count from the end
+            _add_steps(world, processes[index], steps)
             if steps:
                 step = steps[int(draw() * len(steps))]
                 if step[0] in _READS:
@@ -268,7 +270,9 @@ def _pass_time(world: World) -> bool:
 def run(seed: int, length: int = 250, *, wipes: int = 0) -> Result:
     """One random schedule; the directory is deleted so many times, and no grace ends then."""
     settings = settings_of(seed)
-    world = World(settings._replace(grace=1000.0) if wipes else settings)
+    if wipes:
+        settings = settings._replace(grace=1000.0)
+    world = World(settings)
     wiped = Random(f"{seed} wipes").sample(range(1, length), wipes)
     steps: list[Step] = []
     failure = ""
@@ -284,7 +288,7 @@ def run(seed: int, length: int = 250, *, wipes: int = 0) -> Result:
         come_to_rest(world)
     except Violation as violation:
         failure = str(violation)
-    return Result(seed, steps, world.takeovers, failure)
+    return Result(seed, steps, world.takeovers, failure, settings)
 
 
 def replay(settings: Settings, steps: Iterable[Step], *, traced: bool = False) -> tuple[World, str]:
@@ -301,9 +305,8 @@ def replay(settings: Settings, steps: Iterable[Step], *, traced: bool = False) -
 
 def shorten(result: Result) -> list[Step]:
     """A short schedule that fails in the same way."""
-    settings = settings_of(result.seed)
     kind = _kind(result.failure)
-    return minimise(result.steps, lambda steps: _kind(replay(settings, steps)[1]) == kind)
+    return minimise(result.steps, lambda steps: _kind(replay(result.settings, steps)[1]) == kind)
 
 
 def _kind(failure: str) -> str:

@@ -32,6 +32,11 @@ _unpack = HEADER.unpack
 
 def frames(parts: list[bytes | memoryview]) -> list[Frame]:
     """What ``Session.transmit()`` gives, by frames: a header, then the pieces of its payload."""
+    if len(parts) == 2:  # as mostly
+        length, kind, flags, number, ack = _unpack(parts[0])
+        payload = bytes(parts[1])
+        assert len(payload) == length
+        return [Frame(kind, flags, number, ack, memoryview(payload))]
     found: list[Frame] = []
     rest = iter(parts)
     for header in rest:
@@ -89,7 +94,11 @@ class Pipe:
         return bool(self.buffer) and (self.broken or len(self.kernel) < self.room)
 
     def write(self, *items: Item) -> None:
-        if not self.closed and not self._closing:
+        if self.closed or self._closing:
+            return
+        if not self.broken and not self.buffer and len(self.kernel) + len(items) <= self.room:
+            self.kernel.extend(items)
+        else:
             self.buffer.extend(items)
             self.pump()
 

@@ -72,6 +72,8 @@ class Work:
             self._fail(f"{sub.name} gets {what}, which somebody had, as if it were new")
         self._begun.add(key)
         for other in shares:
+            if not self._checks.heard_of(sub.process, number, [other.sub]):
+                other.loose = True
             if other.sub.process.alive and not other.loose and not mine.loose:
                 how = "has done" if other.done else "is at work on"
                 self._fail(f"{sub.name} begins {what} that {other.sub.name} {how}")
@@ -112,11 +114,11 @@ class Work:
     def lost(self, sub: Sub, number: Number) -> None:
         """A member is told that another gets its job: that must be so for a reason.
 
-        That another was out of touch, and has it still, is one too: a new host cannot know which
-        of the two was.
+        That another was out of touch, and has it or has done it, is one too: a new host cannot know
+        which of the two was, and leaves it with the first who says that he has it.
         """
         shares = self.shares[self._key(sub, number)]
-        loose = any(one.loose and not one.done for one in shares if one.sub is not sub)
+        loose = any(one.loose for one in shares if one.sub is not sub)
         if not self._mine(sub, number)[-1].loose and not loose:
             self._fail(f"{sub.name} loses job {self._name(number)}, and is in touch")
         self.dropped(sub, number)
@@ -179,13 +181,11 @@ class Work:
         ]
 
     def replied(self, waiting: Waiting, reply: Publication, failed: bool, body: bytes) -> None:
-        """A reply has come: somebody has written it, for this request, and it is the first."""
+        """A reply has come: somebody has written it, for this request, and it is his first."""
         number = waiting.process.id, waiting.number
         name, sender = f"request {self._name(number)}", self._world.name_of(reply.sender)
         if waiting.over:
             self._fail(f"{name} is {waiting.over}, and gets a reply of {sender}")
-        if reply.sender in waiting.replies:
-            self._fail(f"{name} gets a second reply of {sender}")
         if failed:
             return  # nobody served it there
         if reply.sender not in self._answers.get(number, ()):
@@ -193,11 +193,28 @@ class Work:
         if body != self._world.body(waiting.number):
             self._fail(f"{name} gets a reply to another: {body!r}")
 
+    def replied_again(self, waiting: Waiting, reply: Publication, failed: bool) -> None:
+        """One whose reply is known says something more, which nobody is told.
+
+        That must be a refusal: a request that was sent again cannot be told by who has answered it,
+        and whose reply has arrived, from one that came before he served. He answers it once.
+        """
+        if not failed or waiting.takeovers == self._world.takeovers:
+            name = self._name((waiting.process.id, waiting.number))
+            self._fail(f"request {name} gets a second reply of {self._world.name_of(reply.sender)}")
+
+    def named(self, waiting: Waiting) -> None:
+        """It is told who replies: as far as they are known."""
+        number = waiting.process.id, waiting.number
+        responders = self._responders[number]
+        self._responders[number] = self._checks.heard_of(waiting.process, number, responders)
+
     def over(self, waiting: Waiting) -> None:
         """A request has ended: with no reply only when that is so."""
         number = waiting.process.id, waiting.number
         name, how = f"request {self._name(number)}", waiting.over
         self._world.note(f"{waiting.process.name} has an end of {waiting.number}: {how}")
+        self.named(waiting)
         responders = self._responders[number]
         willing = [sub for sub in responders if sub.active and not sub.process.was_loose]
         if how in {"NOBODY", "GONE", "refused"} and willing and not waiting.replies:

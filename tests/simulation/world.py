@@ -80,6 +80,8 @@ class World:
         self.epoch = 0
         self.lineage = 0
         """The first hosting of this lock file."""
+        self.wiped = False
+        """Whether the directory was ever deleted."""
         self.steps = 0
         self.checks = Checks(self)
         self._topics = {topic: topic.encode() for topic in TOPICS}
@@ -417,6 +419,7 @@ class World:
             self.checks.replaced(self.holder)
         self.holder = None
         self.epoch = 0
+        self.wiped = True
         for process in self.processes:
             process.listed = False
         return True

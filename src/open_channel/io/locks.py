@@ -2,8 +2,10 @@
 
 There is no broker and no polling. A lock that is free is taken at once. For one that is not, a
 helper thread blocks in ``flock()`` as long as anybody in this process waits, at most one for each
-lock, and hands what it got to the first who waits. It cannot be called back: when nobody waits any
-more it goes on blocking, and lets go of the lock as soon as it has it.
+lock, and hands what it got to the first who waits. It cannot be called back (closing the descriptor
+wakes nobody, and Python blocks again after a signal): when nobody waits any more it goes on
+blocking, and lets go of the lock as soon as it has it. What could be waited for instead, that the
+holder's descriptor is closed, inotify tells before the kernel lets go of the lock.
 
 ``Claim`` is one try, and knows neither threads nor event loops: it calls back. ``NamedLock`` is
 what the asyncio and the blocking lock have in common.

@@ -511,6 +511,23 @@ def test_members_come_and_go_once(member: Member):
     assert member.went == [OTHER, THIRD]
 
 
+def test_a_new_host_is_told_of_those_that_no_roster_named_yet(member: Member):
+    live(member)
+    jobs = live(member, "jobs", group="g")
+    member.hear(r.Roster([info(1)]), publication(2, 1), job(jobs.interest.id, 1, sender=3))
+    for _ in range(2):  # the job is in hand, and then done
+        member.core.opened()
+        snapshot = member.says()[0]
+        assert isinstance(snapshot, r.Snapshot)
+        assert snapshot.roster == [info(1), r.MemberInfo(OTHER, 0, {}), r.MemberInfo(THIRD, 0, {})]
+        if jobs.jobs:
+            jobs.finish()
+    named = info(2)
+    member.hear(r.Roster([info(1), r.MemberInfo(OTHER, 0, {})]), r.Roster([info(1), named]))
+    assert member.core.roster[OTHER] == named
+    assert member.came == [info(1).id, OTHER]
+
+
 def test_of_who_has_left_nothing_is_remembered(member: Member):
     sub = live(member, blocks=True)
     asks = Asks()

@@ -204,8 +204,7 @@ class MemberCore:
     def subscribe(self, make: Callable[[int], Interest]) -> Interest:
         """Begin a subscription; ``make`` gets its number."""
         self._counter += 1
-        interest = make(self._counter)
-        self._interests[interest.id] = interest
+        interest = self._interests[self._counter] = make(self._counter)
         self._command(interest.record())
         return interest
 
@@ -294,14 +293,16 @@ class MemberCore:
 
     def _snapshot(self) -> r.Snapshot:
         self._jobs = {key: (owner, 0) for key, (owner, _) in self._jobs.items()}
-        jobs = [r.Job(*key, owner) for key, (owner, _) in self._jobs.items()]
+        # Something of theirs may have come while the roster that names them had not yet.
+        met = self._arrivals.marks.keys() | {key[0] for key in self._jobs.keys() | self._finished}
+        strangers = [MemberInfo(one, 0, {}) for one in sorted(met - self.roster.keys())]
         return r.Snapshot(
             self.info,
             [interest.record() for interest in self._interests.values()],
-            jobs,
+            [r.Job(*key, owner) for key, (owner, _) in self._jobs.items()],
             list(self._known_done),
             self.without,
-            list(self.roster.values()),
+            [*self.roster.values(), *strangers],
             self.lineage,
         )
 
@@ -415,8 +416,7 @@ class MemberCore:
             # Not only ours: a job that two were given may be told done after its publication.
             self._known_done.clear()
         elif known := self._known_done:
-            first, last = held.first, held.last
-            self._known_done = {job for job in known if not first <= job[0] <= last}
+            self._known_done = {job for job in known if not held.first <= job[0] <= held.last}
         held.tell_acked()
 
     def _receive_control(self, record: r.Control) -> None:
@@ -474,10 +474,11 @@ class MemberCore:
     # --- who is here -----------------------------------------------------------------------
 
     def _renew_roster(self, members: list[MemberInfo]) -> None:
-        here = {member.id for member in members}
+        here = {member.id: member for member in members}
         for member in members:
             self._join(member)
-        for gone in (self.roster.keys() | self._arrivals.marks.keys()) - here:
+        self.roster |= here  # of a stranger somebody else may know more now
+        for gone in (self.roster.keys() | self._arrivals.marks.keys()) - here.keys():
             self._leave(gone)
 
     def _join(self, member: MemberInfo) -> None:

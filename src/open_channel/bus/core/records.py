@@ -329,6 +329,7 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True, tag=3):
     without: dict[bytes, int]
     """{member: highest seq of ours that was acknowledged without it}."""
     roster: list[MemberInfo]
+    """Of those that no roster named yet, the id alone is known."""
     lineage: int = 0
     """Of the roster; see there."""
 
