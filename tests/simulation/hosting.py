@@ -294,8 +294,13 @@ class Hosting:
         """What a host knows, where the directory was deleted, it knows from what it was told."""
         if record[0] in {r.PUBLISH, r.DIRECT, r.MIXED}:
             publication = parse_mixed(record) if record[0] == r.MIXED else r.parse(record)
+            strangers = {one.id for one in self.world.processes if one.id not in self.told_of}
             for seq in range(publication.first, publication.last + 1):
-                self.routed.setdefault((publication.sender, seq), self.world.steps)
+                number = publication.sender, seq
+                if number not in self.routed:
+                    self.routed[number] = self.world.steps
+                    # Who then gets a later one gets this one from no other host either.
+                    self.world.strangers.setdefault(number, set()).update(strangers)
         elif isinstance(said := r.decode_control(record), r.Snapshot):
             for info in (said.info, *said.roster):
                 self.told_of.setdefault(info.id, self.world.steps)

@@ -200,14 +200,21 @@ class Checks:
     def heard_of(self, process: Process, number: Number, subs: Sequence[Sub]) -> list[Sub]:
         """Those of whom the host of ``process`` knew when a message came.
 
-        Where the directory was deleted it waits for nobody else: whom it is not told of, it misses.
+        Where the directory was deleted it waits for nobody else: whom it, or a host before it, is
+        not told of, it misses.
         """
         connection = process.connection
         if not self.world.wiped or connection is None:
             return list(subs)
         hosting = connection.hosting
         routed = hosting.routed.get(number, 0)
-        return [sub for sub in subs if hosting.told_of.get(sub.process.id, routed + 1) <= routed]
+        strangers = self.world.strangers.get(number, set[bytes]())
+        return [
+            sub
+            for sub in subs
+            if hosting.told_of.get(sub.process.id, routed + 1) <= routed
+            and sub.process.id not in strangers
+        ]
 
     def _excuse(self, process: Process, seq: int) -> None:
         """From here on nobody owes a message to those that its host did not know."""

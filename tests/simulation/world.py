@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from open_channel.bus.host import PATIENCE
 from open_channel.protocol.limits import Limits
-from tests.simulation.app import Sub
+from tests.simulation.app import Number, Sub
 from tests.simulation.hosting import Hosting
 from tests.simulation.invariants import Checks
 from tests.simulation.process import Process
@@ -82,6 +82,8 @@ class World:
         """The first hosting of this lock file."""
         self.wiped = False
         """Whether the directory was ever deleted."""
+        self.strangers: dict[Number, set[bytes]] = {}
+        """{message: of whom a host that routed it did not know}, from then on."""
         self.steps = 0
         self.checks = Checks(self)
         self._topics = {topic: topic.encode() for topic in TOPICS}
