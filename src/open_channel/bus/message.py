@@ -222,20 +222,22 @@ class Mix:
         """The messages."""
         return map(Message, self.origins, self.bodies, chain((self.missed,), repeat(0)))
 
-    def batches(self, left: int) -> list[Batch]:
+    def batches(self, left: int) -> Iterator[Batch]:
         """The last ``left`` of them as batches, one for each time that the topic changes."""
         taken = len(self) - left
         missed = 0 if taken else self.missed
-        made: list[Batch] = []
         batch: Batch | None = None
         before: Origin | None = None
         some: list[bytes] = []
+        # One after the other: what many made at once cost is the collector's time.
         for origin, body in zip(self.origins[taken:], self.bodies[taken:], strict=True):
             if batch is None or origin is not before:
+                if batch is not None:
+                    yield batch
                 before, some = origin, []
                 batch = Batch.of(origin, self.last, some, missed)
-                made.append(batch)
                 missed = 0
             some.append(body)
             batch.size += len(body) + _OVERHEAD
-        return made
+        if batch is not None:
+            yield batch

@@ -88,6 +88,8 @@ class Subscription:
         self._batches: deque[Batch | Mix] = deque()
         self._put = self._gone = 0  # bytes that ever came in, and out
         self._batch: Batch | Mix | None = None
+        self._parts: Iterator[Batch] = iter(())
+        """What is left of the batches that one was divided into; it counts as taken."""
         self._origins: dict[tuple[bytes, bool], Origins] = {}
         self._messages: Iterator[Message] = iter(())
         self._untold: dict[bytes, int] = {}
@@ -340,8 +342,9 @@ class Subscription:
         return True
 
     def _next_batch(self) -> Batch | Mix | None:
-        if not self._batches:
-            return None
+        part = next(self._parts, None)
+        if part is not None or not self._batches:
+            return part
         batch = self._batches.popleft()
         self._gone += batch.size
         return batch
@@ -374,23 +377,22 @@ class Subscription:
             if batch is None:
                 return None
             if isinstance(batch, Mix):
-                batch = self._first(batch.batches(len(batch)))
-        self._tell_soon()
+                batch = self._first(batch, len(batch))
+        if self._untold:
+            self._tell_soon()
         return batch
 
     def _rest(self, batch: Batch | Mix, rest: list[Message]) -> Batch:
         """What was not taken of one whose messages were taken one by one."""
         if isinstance(batch, Mix):
-            return self._first(batch.batches(len(rest)))
+            return self._first(batch, len(rest))
         batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
         return batch
 
-    def _first(self, batches: list[Batch]) -> Batch:
-        """One is taken; the others wait to be, before all that has come since."""
-        first = batches.pop(0)
-        self._batches.extendleft(reversed(batches))
-        self._gone -= sum([batch.size for batch in batches])
-        return first
+    def _first(self, mix: Mix, left: int) -> Batch:
+        """The first of those that the last messages make; the others are taken next."""
+        self._parts = mix.batches(left)
+        return next(self._parts)
 
     @property
     def error(self) -> ChannelError | None:

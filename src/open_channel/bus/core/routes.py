@@ -46,32 +46,38 @@ class Shares(NamedTuple):
 class Routes:
     """The plain subscriptions and the groups by pattern, and the routes that follow from them."""
 
-    __slots__ = ("_same", "known", "plain", "shared")
+    __slots__ = ("_matched", "_same", "known", "plain", "shared")
 
     def __init__(self) -> None:
         self.plain: Matcher[Subscription] = Matcher()
         self.shared: Matcher[Group] = Matcher()
         self.known: dict[str, Route] = {}
         """The routes found so far; to be forgotten when ``plain`` or ``shared`` change."""
+        self._matched: dict[tuple[tuple[Subscription, ...], tuple[Group, ...]], Route] = {}
         self._same: dict[Route, Route] = {}
         """So that equal routes are one object."""
 
     def forget(self) -> None:
         """Forget the routes found so far."""
         self.known.clear()
+        self._matched.clear()
         self._same.clear()
 
     def find(self, topic: str) -> Route:
         """Find a topic's route, and remember it."""
-        plain = self.plain.match(topic)
+        plain, groups = found = self.plain.match(topic), self.shared.match(topic)
+        route = self._matched.get(found) or self._route(plain, groups)
+        if len(self.known) >= _TOPICS:
+            self.forget()
+        self.known[topic] = self._matched[found] = route
+        return route
+
+    def _route(self, plain: tuple[Subscription, ...], groups: tuple[Group, ...]) -> Route:
         blocking = tuple(subscription for subscription in plain if subscription.record.blocks)
         keeping = dict.fromkeys(subscription.seat for subscription in blocking)
         seats = dict.fromkeys(s.seat for s in plain if s.seat not in keeping)
-        route = Route(tuple(seats), tuple(keeping), blocking, self.shared.match(topic))
-        if len(self.known) >= _TOPICS:
-            self.forget()
-        route = self.known[topic] = self._same.setdefault(route, route)
-        return route
+        route = Route(tuple(seats), tuple(keeping), blocking, groups)
+        return self._same.setdefault(route, route)
 
     def share_out(self, mixed: Mixed) -> Shares:
         """Who gets what of a mixed publication; mostly its topics have all the same route."""

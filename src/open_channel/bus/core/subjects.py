@@ -219,8 +219,11 @@ class Matcher(Generic[_T]):
         return [known(topic) or match(topic) for topic in topics]
 
     def _search(self, topic: str) -> tuple[_T, ...]:
+        root = self._root
+        if not (self._literal or root.next or root.any or root.rest or root.ends):
+            return ()
         found = [(added, value) for value, added in self._literal.get(topic, {}).items()]
-        nodes = [self._root]
+        nodes = [root]
         for token in topic.split("."):
             found += [(added, value) for node in nodes for value, added in node.rest.items()]
             steps = [step for node in nodes for step in (node.next.get(token), node.any)]
