@@ -21,6 +21,7 @@ _ROUNDS = 2000
 _DURATIONS = (0.03, 0.3, 1.1, 3.2, 6.5)
 _READS = frozenset({"hear", "read"})
 _AMOUNTS = (1, 1, 2, 5, 100)
+_SIZES = (*(1,) * 7, 400)  # what is sent again does not all fit a small window
 
 
 class Result(NamedTuple):
@@ -48,6 +49,7 @@ def settings_of(seed: int) -> Settings:
         feed=feed,
         patience=patience,
         window=choose((1024, 64 * 1024)),
+        size=choose(_SIZES),
     )
 
 
