@@ -81,6 +81,9 @@ _READY = {"subscriber": "subscribed", "worker": "works", "responder": "serves"}
 _ASLEEP = 3  # at once, at most
 _HEALS = 2.0  # seconds in which all who run come back after the directory was deleted
 _RETURNS = LIMITS["grace"] - 1.0  # seconds in which others do, who are stopped when it is
+# Those who sleep name some who are dead, and no file says so: each host waits for them until its
+# grace is over, and acknowledges nothing. Where hosts died faster than that it would never end.
+_FORGETS = LIMITS["grace"] + 1.0
 _MOMENT = (0.05, 0.6)  # seconds; less than the lag: who stays is in touch all the same
 _STOP = (0.4, 5.5)
 _OPENING = 2.0  # seconds; whoever opens a channel gives up after five, asleep or not
@@ -98,6 +101,8 @@ class Director:
         self.log: list[tuple[float, str]] = []
         self.happened: Counter[str] = Counter()
         self.deleted: list[tuple[float, float]] = []
+        self._healed = 0.0
+        """When all are back, or given up, since the last of them."""
         self._wakes: list[tuple[float, int, Actor]] = []
         self._keys = itertools.count()
         self._step = Step(0.0, "", 0.0, 0.0)
@@ -182,7 +187,7 @@ class Director:
                 self.happened[step.kind] += 1
 
     def _heals(self) -> bool:
-        return bool(self.deleted) and time.monotonic() - self.deleted[-1][1] < _HEALS
+        return time.monotonic() < self._healed
 
     def _wait_until(self, when: float) -> None:
         while True:
@@ -345,7 +350,9 @@ class Director:
         if longest > _RETURNS:
             return False  # nobody could tell that those who sleep are alive
         shutil.rmtree(self.crew.directory, ignore_errors=True)
-        self.deleted.append((begin, time.monotonic()))
+        now = time.monotonic()
+        self.deleted.append((begin, now))
+        self._healed = now + (_FORGETS if asleep else _HEALS)
         self.say(f"the directory is deleted; {len(asleep)} sleep for up to {longest:.2f} s")
         if asleep:
             self.happened["the directory is deleted while somebody is stopped"] += 1

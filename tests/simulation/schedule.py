@@ -22,6 +22,7 @@ _DURATIONS = (0.03, 0.3, 1.1, 3.2, 6.5)
 _READS = frozenset({"hear", "read"})
 _AMOUNTS = (1, 1, 2, 5, 100)
 _IN_A_ROW = 3  # messages to one topic; more go to all topics in turn
+_SIZES = (*(1,) * 7, 400)  # what is sent again does not all fit a small window
 
 
 class Result(NamedTuple):
@@ -49,6 +50,7 @@ def settings_of(seed: int) -> Settings:
         feed=feed,
         patience=patience,
         window=choose((1024, 64 * 1024)),
+        size=choose(_SIZES),
     )
 
 

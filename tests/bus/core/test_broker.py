@@ -402,6 +402,27 @@ def test_its_queue_is_bounded_and_it_is_told_how_many_are_missing(members: list[
     assert sum(sub.missed) == bench.broker.dropped == 9 - len(sub.got)
 
 
+def test_it_is_told_of_a_loss_that_nothing_follows(members: list[Member]):
+    """Its publishers remember the loss until it knows: the host may be dead before more follows."""
+    one, _, three = members
+    bench = Bench(*members, bounds=BOUNDS._replace(queue=99, feed=0))
+    sub = subscribe(bench, three)
+    bench.away.add(three.id)
+    publish(one, b"1")
+    bench.pump()
+    bench.wait(LAG)
+    publish(one, bytes(100))
+    bench.pump()
+    assert bench.broker.dropped == 1
+    assert one.core.without == {three.id: 2}
+    bench.away.clear()
+    bench.hear(three)
+    assert sub.got == [b"1"]
+    bench.pump()
+    assert sub.missed == [1]
+    assert one.core.without == {}
+
+
 def test_one_that_takes_nothing_gets_no_more_requests(members: list[Member]):
     one, two, three = members
     bench = Bench(*members, bounds=BOUNDS._replace(queue=0, feed=0))

@@ -162,6 +162,22 @@ def test_what_is_dropped_of_a_mixed_publication_is_counted_by_topic():
     assert (seat.dropped, seat.queued) == ({"a": 3, "b": 1}, 0)
 
 
+def test_a_loss_is_told_where_nothing_is_left_that_it_could_go_before():
+    seat = make(feed=0)
+    seat.send(BODY, 100.0)  # on its way
+    seat.send(BODY, 100.0, NOTHING, "a", 2)
+    assert seat.bound(0) == 2
+    seat.pump(100.0)
+    assert seat.unaware  # for now enough is on its way
+    acknowledge(seat, 1)
+    assert not seat.unaware
+    assert seat.outbox is not None
+    assert names(written(seat.outbox)) == ["Missed"]
+    assert seat.owed
+    acknowledge(seat, 2)
+    assert not seat.owed
+
+
 def test_many_topics_are_told_of_in_several_records(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_AT_ONCE", 2)
     seat = make(feed=1 << 20)

@@ -321,7 +321,12 @@ class Broker:
         self._leave_out(entry.seat, seat, entry.last)
         seat.send(publication.record, self.now, NOTHING, topic, publication.total)
         if seat.queued > self.bounds.queue:
-            self.dropped += seat.bound(self.bounds.queue)
+            self._bound(seat)
+
+    def _bound(self, seat: Seat) -> None:
+        self.dropped += seat.bound(self.bounds.queue)
+        seat.pump(self.now)  # it is told, also where nothing is left that it could go before
+        self.dirty[seat] = None
 
     def is_full(self, seat: Seat) -> bool:
         """Whether a member that is out of touch takes no more requests; those are not dropped."""
@@ -395,7 +400,7 @@ class Broker:
 
     def _whole(self, seat: Seat) -> None:
         """A released member has everything again: it holds acknowledgements as before."""
-        if not seat.released or seat.queue or seat.owed:
+        if not seat.released or seat.queue or seat.owed or seat.unaware:
             return
         seat.released = False
         for other in self.seats.values():
@@ -437,7 +442,7 @@ class Broker:
         for publisher, seq in seat.owed_from().items():
             self._leave_out(publisher, seat, seq)
         seat.let_go()  # it is whole again when it has received all that is on its way now
-        self.dropped += seat.bound(self.bounds.queue)
+        self._bound(seat)
 
     # --- what leaves -----------------------------------------------------------------------
 

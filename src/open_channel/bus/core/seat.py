@@ -225,16 +225,23 @@ class Seat:
             if record[0] == r.CONTROL:
                 self.untold -= len(record)
             self._write(outbox, record, now, receipt)
+        if outbox.size <= self.feed:
+            self._tell_dropped(outbox, now)  # nothing may follow that it could go before
+
+    @property
+    def unaware(self) -> bool:
+        """Whether it lost something and was not told."""
+        return bool(self.dropped) or self.uncounted
 
     def _tell_dropped(self, outbox: Outbox, now: float) -> None:
         while self.dropped:
             some = list(self.dropped)[:_AT_ONCE]
             missed = {topic: self.dropped.pop(topic) for topic in some}
-            self._write(outbox, r.encode_control(r.Missed(missed)), now, None)
+            self._write(outbox, r.encode_control(r.Missed(missed)), now, NOTHING)
         if self.uncounted:
             self.uncounted = False
             # Of nobody's in particular: all its subscriptions may have missed something.
-            self._write(outbox, r.encode_control(r.Gap(r.NOBODY, 1)), now, None)
+            self._write(outbox, r.encode_control(r.Gap(r.NOBODY, 1)), now, NOTHING)
 
     def bound(self, limit: int) -> int:
         """Drop the oldest messages until the queue fits ``limit`` bytes; returns how many.
@@ -271,7 +278,7 @@ class Seat:
         received = outbox.acknowledged
         while owed and owed[0][0] <= received:
             owed.popleft()[2].received()
-        if self.queue:
+        if self.queue or self.unaware:
             self.pump(now)
 
     def take_acks(self) -> list[tuple[int, int]]:
