@@ -55,7 +55,7 @@ class Limits:
     """How much a broker keeps for a member that lags, and a member for a subscription; beyond it
     messages are dropped, and counted."""
 
-    shared: int = 16 * _MIB
+    shared: int = 32 * _MIB
     """How much memory one process shares with the others for messages of more than 128 KiB, from
     the first of them on; 0 for none: they travel through the sockets then, as they do where there
     is no room, and on systems other than Linux."""
