@@ -48,7 +48,7 @@ def attempt(entry: Entry, found: Found, count: int) -> Figures | None:
         return None
 
 
-SHORT = 0.08  # seconds
+SHORT = 0.25  # seconds: what is over more quickly was mostly beginning
 
 
 def calibrate(pattern: Pattern, entry: Entry, found: Found) -> None:
@@ -56,13 +56,16 @@ def calibrate(pattern: Pattern, entry: Entry, found: Found) -> None:
     if pattern.first == pattern.most:
         found.count = pattern.most
         return
-    figures = attempt(entry, found, pattern.first)
-    if figures is None:
-        return
-    # What is over quickly was mostly beginning: the real speed is higher.
-    haste = 4 if figures["seconds"] < SHORT else 1
-    count = pattern.first / figures["seconds"] * pattern.seconds * haste
-    found.count = round(max(pattern.least, min(pattern.most, count)))
+    count = pattern.first
+    while True:
+        figures = attempt(entry, found, count)
+        if figures is None:
+            return
+        if figures["seconds"] >= SHORT or 4 * count > pattern.most:
+            break
+        count *= 4
+    fitting = count / figures["seconds"] * pattern.seconds
+    found.count = round(max(pattern.least, min(pattern.most, fitting)))
 
 
 def run(
