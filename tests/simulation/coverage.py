@@ -45,7 +45,7 @@ taken: Counter[Step] = Counter()
 heard = [0] * (max(Kind) + 1)
 """[kind of frame]: how often one was read, in the state of its connection that takes it."""
 
-_ENCODED = int(r.Flag.ENCODED)
+_UNNAMED = int(r.Flag.ENCODED | r.Flag.TAKING)
 _PROTOCOL = {
     id(states.SESSION): "SESSION",
     id(states.SENDING): "SENDING",
@@ -479,7 +479,7 @@ def _name(kind: int, detail: int) -> str:
         return str(_TAGS[detail])
     if kind == r.JOB:
         return "JOB, again" if detail else "JOB"
-    flags = r.Flag(detail & ~_ENCODED)
+    flags = r.Flag(detail & ~_UNNAMED)
     return ", ".join([_KINDS[kind], *(flag.name or "" for flag in flags)])
 
 

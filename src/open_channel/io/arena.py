@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 from collections import deque
+from weakref import WeakSet
 
 from open_channel.io import fork
 from open_channel.protocol.shared import STAMP, Offer, Place
@@ -32,7 +33,7 @@ _NUMBERS = 1 << 64
 class Slot(Place):
     """A place in an arena; when nobody has it any more it is free."""
 
-    __slots__ = ("_arena", "view")
+    __slots__ = ("__weakref__", "_arena", "view")
 
     def __init__(self, arena: Arena, memory: memoryview, at: int, length: int, stamp: int) -> None:
         super().__init__(at, length, stamp)
@@ -55,6 +56,7 @@ class Arena:
         self._memory: memoryview | None = None
         self._descriptor = -1
         self._first = self._stamp = 0
+        self._slots: WeakSet[Slot] = WeakSet()
         self._free: list[tuple[int, int]] = []
         """(where, how much), in order, no two adjacent."""
         self._open = self._size > _GRAIN and sys.platform == "linux"
@@ -117,7 +119,9 @@ class Arena:
                     del self._free[number]
                 stamp = self._stamp = (self._stamp + 1) % _NUMBERS
                 STAMP.pack_into(memory, start, stamp)
-                return Slot(self, memory, start + _BEFORE, length, stamp)
+                slot = Slot(self, memory, start + _BEFORE, length, stamp)
+                self._slots.add(slot)
+                return slot
         return None
 
     def _give_back(self, memory: memoryview, at: int, length: int) -> None:
@@ -132,18 +136,27 @@ class Arena:
         self._free = free
 
     def close(self) -> None:
-        """Share nothing more; what lies there can still be read by those who have opened it."""
+        """Share nothing more; what lies there can still be read by those who have opened it.
+
+        In this process it is gone, whoever may still have a slot: a broker that is none any more
+        keeps what it had, as long as somebody has the closed channel.
+        """
         if self._open:
             with self._lock:
                 self._close()
 
     def _close(self) -> None:
         self._open = False
-        self._memory = None
+        memory, self._memory = self._memory, None
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             fork.unwatch(self)
             os.close(descriptor)
+        with contextlib.suppress(BufferError):  # somebody is reading there at this moment
+            for slot in list(self._slots):
+                slot.view.release()
+            if memory is not None:
+                _unmap(memory)
 
     def forked(self) -> None:
         """In a child: see ``io.fork``. Its lock may be held by a thread that is not here."""
@@ -156,7 +169,7 @@ class Arena:
 
 
 def _unmap(memory: memoryview) -> None:
-    """In a child; a mapping has a descriptor of its own. What is being written keeps it."""
+    """A mapping has a descriptor of its own, until nobody has a part of it."""
     import mmap
 
     mapping = memory.obj

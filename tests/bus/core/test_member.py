@@ -140,6 +140,10 @@ def test_what_only_groups_have_counts_as_jobs(member: Member):
     member.hear(r.Taking(1), r.Taking(1), r.Taking(9))
     assert member.core.sizes == [0, size, 0]
     assert member.core.backlog == size
+    member.says()
+    member.core.opened()
+    (resent,) = (one for one in member.says() if isinstance(one, r.Publication))
+    assert resent.flags == Flag.RESENT | Flag.TAKING
     member.hear(acked((1, 1)))
     assert member.core.sizes == [0, 0, 0]
 

@@ -545,6 +545,30 @@ def test_work_reported_after_the_grace_is_lost_or_found(bench: Bench, members: l
     assert one.core.held == 0
 
 
+@pytest.mark.parametrize("topics", [("t",), ("t", "u")])
+def test_what_only_groups_wait_for_goes_to_nobody_else_again(
+    bench: Bench, members: list[Member], topics: tuple[str, ...]
+):
+    """Or who has subscribed since would get it, and not what was published after it."""
+    one, two, three = members
+    work = worker(bench, two)
+    before = subscribe(bench, two, "*", blocks=True)
+    for topic in topics:
+        one.core.publish(topic.encode(), b"body", 0)
+    bench.pump()
+    two.core.took(before.interest, one.id, len(topics))
+    bench.pump()
+    assert r.Taking(1) in one.controls()
+    since = [subscribe(bench, three, "*"), subscribe(bench, three, "*", blocks=True)]
+    bench = bench.succeeded_by()
+    assert [sub.got for sub in since] == [[], []]
+    assert before.got == [b"body"] * len(topics)
+    assert numbers(work) == [1]
+    assert work.finish()
+    bench.pump()
+    assert one.core.held == 0
+
+
 # --- requests -------------------------------------------------------------------------------------
 
 

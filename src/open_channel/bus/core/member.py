@@ -276,7 +276,7 @@ class MemberCore:
                 continue
             if held.sent:
                 self.resent += 1
-                write(r.mark_resent(held.record))
+                write(r.mark_resent(held.record, taking=held.share == 1))
             else:
                 held.sent = True
                 write(held.record)

@@ -20,7 +20,15 @@ from itertools import chain, count, repeat
 from struct import Struct, error
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from open_channel.bus.core.records import ENCODED, MIXED, NOBODY, NUMBERS, RESENT, Publication
+from open_channel.bus.core.records import (
+    ENCODED,
+    MIXED,
+    NOBODY,
+    NUMBERS,
+    RESENT,
+    TAKING,
+    Publication,
+)
 from open_channel.bus.core.subjects import MANY, matches_each
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD, unpack
@@ -44,7 +52,7 @@ __all__ = [
 MIXED_HEADER = Struct("=BBHIQ16sII")
 _HEADER = MIXED_HEADER.size
 _NAMED = 2  # bytes that say which topic a message is to
-_FLAGS = ENCODED | RESENT
+_FLAGS = ENCODED | RESENT | TAKING
 
 _Value = TypeVar("_Value")
 _Key = TypeVar("_Key", bound="Hashable")

@@ -39,6 +39,7 @@ __all__ = [
     "NUMBERS",
     "PUBLISH",
     "RESENT",
+    "TAKING",
     "Cancel",
     "Confirmed",
     "Control",
@@ -111,9 +112,11 @@ class Flag(IntFlag):
     """A reply; see ``answers``."""
     DONE = 32
     """Jobs that are done; see ``answers``."""
+    TAKING = 64
+    """It was sent to an earlier host, which has told that only groups wait for it still."""
 
 
-ENCODED, RESENT = int(Flag.ENCODED), int(Flag.RESENT)
+ENCODED, RESENT, TAKING = int(Flag.ENCODED), int(Flag.RESENT), int(Flag.TAKING)
 
 
 class Publication(NamedTuple):
@@ -195,12 +198,13 @@ def parse(record: Message) -> Publication:
     return _new(Publication, (record, data, flags, topic, count, first, last, sender, to, start))
 
 
-def mark_resent(record: Message) -> Message:
-    """The same publication, marked as sent to an earlier host."""
+def mark_resent(record: Message, *, taking: bool = False) -> Message:
+    """The same publication, marked as sent to an earlier host; ``taking``: see the flag."""
+    flags = bytes((record[1] | RESENT | (TAKING if taking else 0),))
     if isinstance(record, bytes):
-        return record[:1] + bytes((record[1] | RESENT,)) + record[2:]
+        return record[:1] + flags + record[2:]
     head, *rest = record.pieces
-    marked = b"".join((head[:1], bytes((head[1] | RESENT,)), head[2:]))
+    marked = b"".join((head[:1], flags, head[2:]))
     return Large(marked, *rest, place=record.place)
 
 

@@ -187,20 +187,23 @@ class Routing:
         self, routes: Routes, publication: AnyPublication, entry: Entry, groups: set[str]
     ) -> None:
         deliver = self._broker.deliver
+        # Whoever was to get it then has it; who subscribes now would get some old messages, and
+        # not those between them.
+        plain = not publication.flags & r.TAKING
         if isinstance(publication, Mixed):
             to = routes.share_out(publication)
-            for seat, part, keep in to.parts:
+            for seat, part, keep in to.parts if plain else ():
                 deliver(seat, part, entry, keep=keep)
             blocking, shared = to.blocking, to.groups
         else:
             topic = publication.topic
             route = routes.known.get(topic) or routes.find(topic)
-            for seat in route.seats:
+            for seat in route.seats if plain else ():
                 deliver(seat, publication, entry)
-            for seat in route.keeping:
+            for seat in route.keeping if plain else ():
                 deliver(seat, publication, entry, keep=True)
             blocking, shared = route.blocking, route.groups
-        for subscription in blocking:
+        for subscription in blocking if plain else ():
             subscription.hold(entry)
         for group in shared:
             if group.key not in groups:
