@@ -11,8 +11,11 @@ COUNT = 600
 SUBSCRIBERS = 2
 
 
-def body(number: int) -> bytes:
-    return number.to_bytes(4, "big") * (64 * 1024)
+_SIZE = 256 * 1024
+
+
+def body(number: int, size: int) -> bytes:
+    return number.to_bytes(4, "big") * (size // 4)
 
 
 def tell(key: str, value: int = 0) -> None:
@@ -24,7 +27,7 @@ async def subscribe(channel: Channel) -> None:
         tell("ready")
         for number in range(COUNT):
             message = await subscription.get()
-            assert message.body == body(number), f"{message.body[:4]!r} for {number}"
+            assert message.body == body(number, _SIZE), f"{message.body[:4]!r} for {number}"
             assert not message.missed
         await channel.publish("done", "all", confirm=True)
         await asyncio.Event().wait()
@@ -34,7 +37,7 @@ async def publish(channel: Channel) -> None:
     async with channel.subscribe("done") as done:
         tell("ready")
         for number in range(COUNT):
-            await channel.publish("big", body(number))
+            await channel.publish("big", body(number, _SIZE))
             if number % 50 == 0:
                 await channel.flush()
                 tell("confirmed", number)

@@ -17,8 +17,8 @@ from open_channel.io.arena import Foreign
 from open_channel.io.wire import Wire
 from open_channel.protocol.shared import Place
 from open_channel.sync import open_channel as open_channel_here
+from tests.bus import large_process
 from tests.bus.conftest import Joiner
-from tests.bus.large_process import SUBSCRIBERS
 from tests.processes import Process, Processes, processes, wait_for
 
 __all__ = ["processes"]
@@ -52,7 +52,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
 
 
 def body(number: int, size: int = MIB) -> bytes:
-    return number.to_bytes(4, "big") * (size // 4)
+    return large_process.body(number, size)
 
 
 async def warm(publisher: Channel, *subscribers: Any) -> None:
@@ -215,7 +215,7 @@ async def test_memory_that_was_shared_is_given_back(channel_dir: Path) -> None:
 
 # --- real processes -------------------------------------------------------------------------------
 
-SCRIPT = Path(__file__).parent / "large_process.py"
+SCRIPT = Path(large_process.__file__)
 
 
 def test_hosts_die_under_a_stream_of_large_messages(
@@ -229,7 +229,7 @@ def test_hosts_die_under_a_stream_of_large_messages(
         return one
 
     hosts = {one.pid: one for one in [start("host") for _ in range(4)]}
-    subscribers = [start("subscribe") for _ in range(SUBSCRIBERS)]
+    subscribers = [start("subscribe") for _ in range(large_process.SUBSCRIBERS)]
     publisher = start("publish")
     with open_channel_here("shop", hosts=False) as channel:
 

@@ -8,7 +8,7 @@ import os
 
 from open_channel.bus.core import records as r
 from open_channel.protocol.batches import LARGE
-from open_channel.protocol.frames import HEADER, SHARED, Kind
+from open_channel.protocol.frames import SHARED, Kind
 from open_channel.protocol.shared import STAMP, Offer, Place
 from tests.fuzz.chance import Chance
 from tests.fuzz.speech import Speaker, frame
@@ -57,5 +57,4 @@ def told(chance: Chance, speaker: Speaker) -> bytes:
         stamp = chance.number()
     if chance.one_in(12):
         length = chance.number()
-    payload = Place(at, length, stamp).told(head)
-    return HEADER.pack(len(payload), Kind.MESSAGES, SHARED, 1, 0) + payload
+    return frame(Kind.MESSAGES, 1, payload=Place(at, length, stamp).told(head), flags=SHARED)

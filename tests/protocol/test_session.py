@@ -512,8 +512,7 @@ def test_a_large_message_is_told_where_it_lies(pair):
 
     def share(batch):
         shared.append(bytes(batch.payload[-1]))
-        batch.place = Place(64, len(BODY), 7)
-        return True
+        return Place(64, len(BODY), 7)
 
     pair.member.session.share = share
     outbox = pair.member.session.outbox
@@ -536,7 +535,7 @@ def test_one_large_message_alone_is_told_with_what_was_consumed(pair):
     pair.host.write(b"one")
     pair.send_down()
     pair.member.take_all()
-    pair.member.session.share = lambda batch: True
+    pair.member.session.share = lambda batch: batch.place
     pair.member.session.outbox.write(Large(b"head", BODY, place=Place(64, len(BODY), 7)))
     (frame,) = decode(whole(b"".join(pair.member.session.transmit(2 * CHUNK))))
     assert (frame.flags, frame.ack) == (SHARED, 1)
@@ -544,7 +543,7 @@ def test_one_large_message_alone_is_told_with_what_was_consumed(pair):
 
 def test_what_the_other_side_cannot_read_is_written(pair):
     """And copied, where its memory may become another's before the kernel has taken it."""
-    pair.member.session.share = lambda batch: False
+    pair.member.session.share = lambda batch: None
     outbox = pair.member.session.outbox
     there = memoryview(bytearray(BODY))
     for place in None, Place(64, len(BODY), 7):

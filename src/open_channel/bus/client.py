@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.member import MemberCore
-from open_channel.bus.core.records import Flag, MemberInfo
+from open_channel.bus.core.records import ENCODED, Flag, MemberInfo
 from open_channel.bus.core.row import NAMED
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
@@ -48,7 +48,7 @@ __all__ = ["BusClient", "Change"]
 _HEADERS = 128 * 1024  # what a record may take beside its largest message: others, topics
 _TOPICS = 65536  # how many topics are remembered as checked
 _FAIR = 256 * 1024  # bytes published before publish() lets others run
-_ENCODED, _EVERYONE = int(Flag.ENCODED), int(Flag.EVERYONE)
+_EVERYONE = int(Flag.EVERYONE)
 _DELAY = 0.02  # seconds that the receipt of a reply may wait for something to travel with
 _UNBOUNDED = 2**62  # the bus bounds what it queues itself: see MemberCore and Seat
 
@@ -284,7 +284,7 @@ class BusClient:
             body, flags = data, 0
         else:
             body, encoded = codec.encode(data, topic)
-            flags = _ENCODED if encoded else 0
+            flags = ENCODED if encoded else 0
         size = len(body) + OVERHEAD
         row = self._row
         if known is row.topic and flags == row.flags and size < row.credit:
@@ -336,7 +336,7 @@ class BusClient:
         known = self._topics.get(topic) or self._check_topic(topic)
         body, encoded = codec.encode(data, topic)
         self._take_room(len(body))
-        flags = (_ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
+        flags = (ENCODED if encoded else 0) | (_EVERYONE if everyone else 0)
         number = self.core.request(known, to, body, flags, waits)
         if not self._scheduled:
             self.schedule()

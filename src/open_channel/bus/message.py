@@ -6,7 +6,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
-from open_channel.bus.core.records import Flag
+from open_channel.bus.core.records import ENCODED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Job", "Message", "Mix", "Origin", "Origins", "Request"]
 
-_ENCODED = int(Flag.ENCODED)
 _OVERHEAD = 64  # bytes that a message takes beside its own, or so
 
 
@@ -153,7 +152,7 @@ class Batch:
         """How many messages this subscription lost just before; see ``Message``."""
         self.publisher = publication.sender
         """The member that published them, 16 bytes."""
-        self.encoded = bool(publication.flags & _ENCODED)
+        self.encoded = bool(publication.flags & ENCODED)
         """Whether they were anything but bytes."""
         self.type = wanted
         """What their data decodes into; None: plain data."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
-from open_channel.bus.core.records import NOBODY, End, Flag
+from open_channel.bus.core.records import ENCODED, NOBODY, End
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import NoResponders, RequestTimeout, ResponderDied, ResponderError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Replies", "Requests"]
 
-_ENCODED = int(Flag.ENCODED)
 _NEVER = float("inf")
 
 
@@ -144,7 +143,7 @@ class Replies:
         sender = publication.sender.hex()
         try:
             if not failed:
-                encoded = bool(publication.flags & _ENCODED)
+                encoded = bool(publication.flags & ENCODED)
                 return codec.decode(body, encoded, self._wanted, self._topic, sender)
             if not body:
                 return NoResponders(topic=self._topic)

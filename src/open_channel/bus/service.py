@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
-from open_channel.bus.core.records import Flag
+from open_channel.bus.core.records import ENCODED
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Batch, Message, Request
 from open_channel.errors import PayloadInvalid, ResponderDied
@@ -29,8 +29,6 @@ _log = logging.getLogger("open_channel")
 
 Handler = Callable[[Message], Awaitable[Any] | Any]
 """Gets a request, returns (or awaits and returns) the reply."""
-
-_ENCODED = int(Flag.ENCODED)
 
 
 class Service:
@@ -152,7 +150,7 @@ class Service:
         except PayloadInvalid as error:
             self._failed(request, key, error)
         else:
-            self._answer(key, False, body, _ENCODED if encoded else 0)
+            self._answer(key, False, body, ENCODED if encoded else 0)
 
     def _failed(self, request: Message, key: tuple[bytes, int], error: Exception) -> None:
         name = self._client.name if self._client is not None else ""

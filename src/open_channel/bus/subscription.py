@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_channel.bus.core.interests import UNKNOWN, Interest
-from open_channel.bus.core.records import ENCODED as _ENCODED
+from open_channel.bus.core.records import ENCODED
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Batch, Job, Message, Mix, Origins
 from open_channel.channel.waiter import Waiter
@@ -197,7 +197,7 @@ class Subscription:
     def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
         """See ``Sink``."""
         missed, self._missed = self._missed, 0
-        key = mixed.sender, bool(mixed.flags & _ENCODED)
+        key = mixed.sender, bool(mixed.flags & ENCODED)
         origins = self._origins.get(key)
         if origins is None or len(origins) > _TOPICS:
             if len(self._origins) >= _PUBLISHERS:

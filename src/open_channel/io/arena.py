@@ -17,10 +17,14 @@ import os
 import sys
 import threading
 from collections import deque
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from open_channel.io import fork
 from open_channel.protocol.shared import STAMP, Offer, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Arena", "Foreign", "Slot"]
 
@@ -152,30 +156,24 @@ class Arena:
         if descriptor >= 0:
             fork.unwatch(self)
             os.close(descriptor)
-        with contextlib.suppress(BufferError):  # somebody is reading there at this moment
-            for slot in list(self._slots):
-                slot.view.release()
-            if memory is not None:
-                _unmap(memory)
+        if memory is not None:
+            _unmap(memory, self._slots)
 
     def forked(self) -> None:
         """In a child: see ``io.fork``. Its lock may be held by a thread that is not here."""
-        self._open = False
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-        if self._memory is not None:
-            _unmap(self._memory)
+        self._close()
 
 
-def _unmap(memory: memoryview) -> None:
+def _unmap(memory: memoryview, slots: Iterable[Slot] = ()) -> None:
     """A mapping has a descriptor of its own, until nobody has a part of it."""
     import mmap
 
     mapping = memory.obj
-    memory.release()
-    if isinstance(mapping, mmap.mmap):
-        with contextlib.suppress(BufferError):
+    with contextlib.suppress(BufferError):  # somebody is reading or writing there at this moment
+        for slot in list(slots):
+            slot.view.release()
+        memory.release()
+        if isinstance(mapping, mmap.mmap):
             mapping.close()
 
 

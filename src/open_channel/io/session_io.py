@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from open_channel.protocol.batches import Message
     from open_channel.protocol.outbox import Batch
     from open_channel.protocol.session import Session
+    from open_channel.protocol.shared import Place
 
 __all__ = ["SessionIO"]
 
@@ -180,7 +181,7 @@ class SessionIO:
 
     # --- shared memory ---------------------------------------------------------------------
 
-    def _share(self, batch: Batch) -> bool:
+    def _share(self, batch: Batch) -> Place | None:
         """See ``Session.share``."""
         arena, wire = self._arena, self.wire
         assert arena is not None
@@ -188,11 +189,11 @@ class SessionIO:
         if self._taken:
             if batch.place is None:
                 batch.place = arena.put(batch.payload[-1])
-            return batch.place is not None
+            return batch.place
         if not self._offered and (offer := arena.offer()) is not None:
             wire.write([encode(Kind.OFFER, payload=offer.encode())])
         self._offered = True
-        return False
+        return None
 
     def _take(self, offer: Offer) -> None:
         wire = self.wire

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from open_channel.protocol.limits import Limits
     from open_channel.protocol.outbox import Batch
+    from open_channel.protocol.shared import Place
 
 __all__ = ["Session"]
 
@@ -66,9 +67,9 @@ class Session:
         self.patience = 0
         """How many consumed messages may wait for something that their acknowledgement can travel
         with, or for a good part of the window to be used up."""
-        self.share: Callable[[Batch], bool] | None = None
-        """Puts the body of a large message where the other side can read it, if that is possible:
-        the batch has a place then."""
+        self.share: Callable[[Batch], Place | None] | None = None
+        """Puts the body of a large message where the other side can read it, and says where; None
+        when that is not possible."""
         self.inbox = Inbox(limits, large=large)
         self.outbox = Outbox(limits, self.inbox.consumed if hosts else int)
         self.state = SessionState.NEW
@@ -134,14 +135,12 @@ class Session:
 
     def _add(self, batch: Batch, ack: int, out: list[bytes | memoryview]) -> None:
         """Append a frame, in pieces."""
-        if batch.size <= LARGE or batch.count > 1:
-            out.append(batch.header(ack))
-            out += batch.payload
-        elif self.share is not None and self.share(batch) and batch.place is not None:
-            out.append(batch.told(batch.place, ack))
-        else:
-            out.append(batch.header(ack))
-            out += batch.payload
-            if batch.place is not None:
-                # It may be another's when the connection, closing, still holds what was written.
-                out[-1] = bytes(out[-1])
+        large = batch.size > LARGE and batch.count == 1
+        if large and self.share is not None and (place := self.share(batch)) is not None:
+            out.append(batch.told(place, ack))
+            return
+        out.append(batch.header(ack))
+        out += batch.payload
+        if batch.place is not None:
+            # It may be another's when the connection, closing, still holds what was written.
+            out[-1] = bytes(out[-1])

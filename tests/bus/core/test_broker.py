@@ -57,17 +57,21 @@ def test_what_nobody_subscribes_to_is_done_at_once(bench: Bench, members: list[M
     assert (bench.broker.routed, bench.broker.dropped) == (1, 0)
 
 
-def test_it_is_done_when_all_have_it(bench: Bench, members: list[Member]):
-    one, two, three = members
-    subs = [subscribe(bench, member) for member in (two, three)]
-    publish(one, b"1", b"2")
-    bench.say(one)
+def held_until_both_have_it(bench: Bench, one: Member, two: Member, three: Member) -> None:
     bench.ack(two)
     bench.hear(one)
     assert one.core.held == 1
     bench.ack(three)
     bench.hear(one)
     assert one.core.held == 0
+
+
+def test_it_is_done_when_all_have_it(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subs = [subscribe(bench, member) for member in (two, three)]
+    publish(one, b"1", b"2")
+    bench.say(one)
+    held_until_both_have_it(bench, one, two, three)
     assert [sub.got for sub in subs] == [[b"1", b"2"]] * 2
 
 
@@ -106,12 +110,7 @@ def test_a_mixed_publication_is_done_when_all_have_it(bench: Bench, members: lis
         one.core.publish(topic, topic, 0)
     bench.say(one)
     assert bench.broker.routed == 4
-    bench.ack(two)
-    bench.hear(one)
-    assert one.core.held == 1
-    bench.ack(three)
-    bench.hear(one)
-    assert one.core.held == 0
+    held_until_both_have_it(bench, one, two, three)
     assert [sub.got for sub in subs] == [[b"a", b"a"], [b"b"]]
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from open_channel.bus.core import figures
 from open_channel.bus.core import records as r
 from open_channel.bus.core.news import News
-from open_channel.bus.core.routes import Routes
 from open_channel.bus.core.routing import Routing
 from open_channel.bus.core.seat import NOTHING, Entry, Seat, Subscription
 from open_channel.bus.core.vetting import Vetting, vet_subscriptions
@@ -203,7 +202,9 @@ class Broker:
         self.control(seat, r.Gap(publisher.member, seq), _Told(self, publisher, seat, seq))
 
     def _replay(self, seat: Seat, subscriptions: list[Subscription]) -> None:
-        owed = self._routing.owed(subscriptions) if self._log else Routes()
+        if not self._log:
+            return
+        owed = self._routing.owed(subscriptions)
         for logged in self._log:
             publication, entry = logged.publication, logged.entry
             if publication.to == seat.member:
