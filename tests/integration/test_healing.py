@@ -23,12 +23,12 @@ def delete_socket(directory: Path) -> None:
 
 def delete_presence(directory: Path) -> None:
     for path in directory.glob("*.m.*"):
-        path.unlink()
+        path.unlink(missing_ok=True)  # a member may have been faster
 
 
 def delete_all_files(directory: Path) -> None:
     for path in directory.iterdir():
-        path.unlink()
+        path.unlink(missing_ok=True)  # a member may have been faster
 
 
 def delete_directory(directory: Path) -> None:
