@@ -218,7 +218,7 @@ def _watch_jobs() -> None:
 
     @around(_Handed, "received")
     def _(method: Callable[..., None], handed: _Handed) -> None:
-        job, was = handed._job, handed._job.read
+        job, was = handed.job, handed.job.read
         method(handed)
         if job.read and not was:
             _job(job, "handed out", "received", "read")

@@ -12,7 +12,7 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import ENCODED
 from open_channel.bus.core.subjects import check_pattern
-from open_channel.bus.message import Batch, Message, Request
+from open_channel.bus.message import Message, Origin
 from open_channel.errors import PayloadInvalid, ResponderDied
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ class Service:
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         """See ``Sink``."""
         assert self._client is not None
-        request = Request(Batch(publication, (message,), self._wanted), message, redelivered)
+        encoded = bool(publication.flags & ENCODED)
+        origin = Origin(publication.topic, publication.sender, encoded, self._wanted)
+        request = Message(origin, message, 0, redelivered)
         key = publication.sender, seq
         try:
             reply = self._handler(request)

@@ -12,9 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from open_channel.bus.core.interests import UNKNOWN, Interest
-from open_channel.bus.core.records import ENCODED
 from open_channel.bus.core.subjects import check_pattern
-from open_channel.bus.message import Batch, Job, Message, Mix, Origins
+from open_channel.bus.message import OBJECT, Batch, Job, Message, Mix, Origins, size_of
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
 
@@ -31,10 +30,6 @@ __all__ = ["Hand", "Overflow", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
-
-
-_TOPICS = 10_000  # of a publisher that are remembered at most
-_PUBLISHERS = 64  # ... whose topics are
 
 
 class Hand:
@@ -90,7 +85,7 @@ class Subscription:
         self._batch: Batch | Mix | None = None
         self._parts: Iterator[Batch] = iter(())
         """What is left of the batches that one was divided into; it counts as taken."""
-        self._origins: dict[tuple[bytes, bool], Origins] = {}
+        self._origins = Origins(wanted)
         self._messages: Iterator[Message] = iter(())
         self._untold: dict[bytes, int] = {}
         """Of a blocking one: {publisher: up to where the broker does not know that it is here}."""
@@ -192,18 +187,16 @@ class Subscription:
     def deliver(self, publication: Publication, messages: Sequence[bytes]) -> None:
         """See ``Sink``."""
         missed, self._missed = self._missed, 0
-        self._queue(Batch(publication, messages, self.type, missed))
+        origin = self._origins.of(publication)[publication.topic]
+        size = len(publication.record) + OBJECT * len(messages)
+        self._queue(Batch(origin, messages, publication.last, size, missed))
 
     def deliver_mixed(self, mixed: Mixed, topics: Sequence[str], messages: Sequence[bytes]) -> None:
         """See ``Sink``."""
         missed, self._missed = self._missed, 0
-        key = mixed.sender, bool(mixed.flags & ENCODED)
-        origins = self._origins.get(key)
-        if origins is None or len(origins) > _TOPICS:
-            if len(self._origins) >= _PUBLISHERS:
-                self._origins.clear()
-            origins = self._origins[key] = Origins(*key, self.type)
-        self._queue(Mix(mixed, [origins[topic] for topic in topics], messages, missed))
+        of = self._origins.of(mixed)
+        origins = [of[topic] for topic in topics]
+        self._queue(Mix(origins, messages, mixed.last, size_of(messages), missed))
 
     def _queue(self, batch: Batch | Mix) -> None:
         assert self._bound is not None
@@ -248,8 +241,8 @@ class Subscription:
 
     def job(self, publication: Publication, seq: int, message: bytes, redelivered: bool) -> None:
         """See ``Sink``."""
-        of = Batch(publication, (message,), self.type)
-        job = Job(of, message, seq, redelivered, self.finish)
+        origin = self._origins.of(publication)[publication.topic]
+        job = Job(origin, message, 0, redelivered, number=seq, _finish=self.finish)
         with self._lock:
             self._in_hand[job.key] = job
             self._jobs.append(job)
@@ -277,7 +270,7 @@ class Subscription:
             if self._settle(job, done):
                 return
         if job.lost:
-            raise JobLost(topic=job.topic, publisher=job.sender, number=job.key[1])
+            raise JobLost(topic=job.topic, publisher=job.sender, number=job.number)
 
     def _settle(self, job: Job, done: bool) -> bool:
         """Say what became of a job; False when it is in hand no more."""

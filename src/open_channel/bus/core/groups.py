@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from open_channel.bus.core import records as r
 
 if TYPE_CHECKING:
@@ -21,35 +23,26 @@ __all__ = ["Group", "Job"]
 _TURNS = 0xFFFF  # it has two bytes on the wire, and only needs to differ from the last
 
 
-class Job:
+class Job(msgspec.Struct, eq=False):
     """One message on its way to one member of a group."""
 
-    __slots__ = (
-        "entry",
-        "group",
-        "holder",
-        "key",
-        "read",
-        "record",
-        "redelivered",
-        "request",
-        "turn",
-    )
+    key: Key
+    group: Group
+    entry: Entry
+    record: Message
+    """A publication of the one message."""
+    redelivered: bool = False
+    read: bool = False
+    """Whether its holder has received it."""
+    holder: Subscription | None = None
+    turn: int = 0
+    """How often it was handed out. A rejection that names another turn is of a job that was
+    taken from its holder meanwhile, and may be in the same hands again."""
 
-    def __init__(self, key: Key, group: Group, entry: Entry, record: Message) -> None:
-        self.key = key
-        self.group = group
-        self.entry = entry
-        self.record = record
-        """A publication of the one message."""
-        self.request = not key[2]
-        self.redelivered = False
-        self.read = False
-        """Whether its holder has received it."""
-        self.holder: Subscription | None = None
-        self.turn = 0
-        """How often it was handed out. A rejection that names another turn is of a job that was
-        taken from its holder meanwhile, and may be in the same hands again."""
+    @property
+    def request(self) -> bool:
+        """Whether it is one."""
+        return not self.key[2]
 
     def move(self, entry: Entry) -> None:
         """Its publisher has sent it again in another session: that waits for it now."""
@@ -57,19 +50,16 @@ class Job:
         self.entry = entry
 
 
-class _Handed:
+class _Handed(msgspec.Struct, eq=False):
     """Whether a holder has received a job; it may be another's when that is known."""
 
-    __slots__ = ("_holder", "_job")
-
-    def __init__(self, job: Job, holder: Subscription) -> None:
-        self._job = job
-        self._holder = holder
+    job: Job
+    holder: Subscription
 
     def received(self) -> None:
         """See ``Receipt``."""
-        if self._job.holder is self._holder:
-            self._job.read = True
+        if self.job.holder is self.holder:
+            self.job.read = True
 
 
 class Group:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,25 +15,22 @@ if TYPE_CHECKING:
 __all__ = ["Held"]
 
 
-class Held:
+class Held(msgspec.Struct, eq=False):
     """A publication that is not acknowledged yet."""
 
-    __slots__ = ("first", "jobs", "last", "on_acked", "over", "record", "sent", "share", "size")
-
-    def __init__(self, first: int, last: int, record: Message, share: int) -> None:
-        self.first = first
-        self.last = last
-        self.record = record
-        self.size = len(record)
-        self.share = share
-        """What it counts as: 0 messages, 1 jobs, 2 nothing."""
-        self.sent = False
-        """Whether a host may have it."""
-        self.over = False
-        """A request that needs no reply any more: it is not sent again."""
-        self.jobs: list[Key] = []
-        """The jobs whose being done it tells."""
-        self.on_acked: list[Callable[[], None]] = []
+    first: int
+    last: int
+    record: Message
+    size: int
+    share: int
+    """What it counts as: 0 messages, 1 jobs, 2 nothing."""
+    sent: bool = False
+    """Whether a host may have it."""
+    over: bool = False
+    """A request that needs no reply any more: it is not sent again."""
+    jobs: list[Key] = []
+    """The jobs whose being done it tells."""
+    on_acked: list[Callable[[], None]] = []
 
     def tell_acked(self) -> None:
         """Nothing of it is to be waited for any more."""

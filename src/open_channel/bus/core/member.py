@@ -128,7 +128,7 @@ class MemberCore:
     def _keep(self, record: Message, count: int, share: int) -> Held:
         first = self._next
         self._next += count
-        held = self._held[first] = Held(first, self._next - 1, record, share)
+        held = self._held[first] = Held(first, self._next - 1, record, len(record), share)
         self.sizes[held.share] += held.size
         if self._opened:
             held.sent = True

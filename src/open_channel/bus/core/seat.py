@@ -11,6 +11,8 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from open_channel.bus.core import records as r
 from open_channel.bus.core.mixed import count_topics
 from open_channel.bus.core.subjects import MANY
@@ -75,29 +77,24 @@ class Subscription:
                 return
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A publication that its publisher has not been told is done."""
 
-    __slots__ = ("answered", "broker", "first", "jobs", "last", "seat", "stays", "told", "waiting")
-
-    def __init__(
-        self, broker: Completes, seat: Seat, first: int, last: int, *, stays: bool = False
-    ) -> None:
-        self.broker = broker
-        self.seat = seat
-        self.first = first
-        self.last = last
-        self.waiting = 1
-        """How much is to happen before it is done; one for being routed at all."""
-        self.jobs = 0
-        """How much of that is jobs."""
-        self.stays = stays
-        """Whether it waits for a member that is out of touch too: a reply, or jobs that are done.
-        They are few, and would be asked for, or done, again."""
-        self.told = False
-        """Whether its publisher knows that only jobs are left."""
-        self.answered = False
-        """A request whose reply tells its publisher that it is done."""
+    broker: Completes
+    seat: Seat
+    first: int
+    last: int
+    stays: bool = False
+    """Whether it waits for a member that is out of touch too: a reply, or jobs that are done.
+    They are few, and would be asked for, or done, again."""
+    waiting: int = 1
+    """How much is to happen before it is done; one for being routed at all."""
+    jobs: int = 0
+    """How much of that is jobs."""
+    told: bool = False
+    """Whether its publisher knows that only jobs are left."""
+    answered: bool = False
+    """A request whose reply tells its publisher that it is done."""
 
     def received(self) -> None:
         """One of those things has happened."""
