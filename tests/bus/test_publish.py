@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import pytest
@@ -100,6 +101,30 @@ async def test_everything_arrives_once_and_in_order(join: Joiner):
             message = await numbers.get()
             seen[message.sender].append(message.data)
     assert seen == {shop.member: list(range(count)), other.member: list(range(count))}
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_is_published_in_a_row_keeps_its_order(join: Joiner, seed: int):
+    random = Random(seed)
+    shop, other = await join(), await join()
+    bodies: list[Any] = [b"", b"x" * 64, b"y" * 3000, bytearray(b"z"), 7, "text", None]
+    sent: list[tuple[str, Any]] = []
+    async with other.subscribe("t.>", overflow="block") as everything:
+        while len(sent) < 4000:
+            topic = f"t.{random.choice('abc')}"
+            # One object again and again, and equal ones: they are one topic all the same.
+            topics = random.choice([[topic], [topic, "".join(topic)], [topic, "t.a", "t.b"]])
+            some = bodies if random.random() < 0.5 else [random.choice(bodies)]
+            for _ in range(random.randrange(100)):
+                sent.append((random.choice(topics), random.choice(some)))
+                if random.random() < 0.5:
+                    await shop.publish(*sent[-1])
+                else:
+                    shop.publish_nowait(*sent[-1])
+            if random.random() < 0.1:
+                await shop.flush()
+        got = [await everything.get() for _ in sent]
+    assert [(message.topic, message.data) for message in got] == sent
 
 
 async def test_batches_hold_what_came_together(join: Joiner):
@@ -292,8 +317,12 @@ async def test_options_that_make_no_sense_are_refused(join: Joiner):
 async def test_a_closed_channel_says_so(join: Joiner):
     shop = await join()
     async with shop.subscribe("t") as subscription:
+        for _ in range(9):
+            await shop.publish("t", b"one of a stream")
         await shop.close()
-        assert [message async for message in subscription] == []
+        assert len([message async for message in subscription]) == 9
+    with pytest.raises(ChannelClosed):
+        await shop.publish("t", b"one of a stream")
     for use in (shop.publish("t"), shop.flush(), shop.request("t")):
         with pytest.raises(ChannelClosed):
             await use

@@ -80,7 +80,10 @@ class BusClient:
         self._inbox = self._link.session.inbox
         info = MemberInfo(member.id, os.getpid(), member.labels)
         self.core = MemberCore(info, self._link.session.outbox, self)
-        self._row = self.core.row
+        self.row = self.core.row
+        self.plain: str | None = None
+        """The topic, this one object, to which bytes may be appended to the row while it gives
+        credit; None: to none."""
         self.epoch: int = 0
         self.takeovers: int = 0
         self.host = b""
@@ -274,7 +277,7 @@ class BusClient:
         await asyncio.sleep(0)
         self.check_open()
         await self.wait_until(lambda: self.core.backlog <= self.limits.drain)
-        self._row.used()
+        self.row.used()
         self.room = self._fair
 
     def publish(self, topic: str, data: object) -> None:
@@ -286,7 +289,7 @@ class BusClient:
             body, encoded = codec.encode(data, topic)
             flags = ENCODED if encoded else 0
         size = len(body) + OVERHEAD
-        row = self._row
+        row = self.row
         if known is row.topic and flags == row.flags and size < row.credit:
             row.bodies.append(body)
             row.credit -= size
@@ -302,6 +305,7 @@ class BusClient:
             known = self._check_topic(topic)
         self._take_room(len(body))
         self.core.publish(known, body, flags, self.room)
+        self.plain = None if flags or row.topics else topic
         if not self._scheduled:
             self.schedule()
 
@@ -312,7 +316,7 @@ class BusClient:
         return known
 
     def _take_room(self, size: int) -> None:
-        self.room -= self._row.used()
+        self.room -= self.row.used()
         cost = size + OVERHEAD
         if cost > LARGE:
             self._check_size(size)
@@ -468,7 +472,7 @@ class BusClient:
 
     def _fail(self, error: ChannelError) -> None:
         self.error = error
-        self.room = self._row.credit = 0  # whoever publishes is told
+        self.room = self.row.credit = 0  # whoever publishes is told
         self.connected = False
         self._link.close()
         if self._alarm is not None:
@@ -492,5 +496,5 @@ class BusClient:
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
         self.error = ChannelForked(name=self.name, owner=self._pid)
-        self.room = self._row.credit = 0
+        self.room = self.row.credit = 0
         self.connected = False
