@@ -62,6 +62,7 @@ class Witness:
     options: dict[str, Any] = field(default_factory=dict)
     outages: list[tuple[float, float]] = field(default_factory=list)
     """When it did not run, or its event loop did not."""
+    _away: dict[float, list[tuple[float, float]]] = field(default_factory=dict)
 
     def of(self, *kinds: str) -> Entries:
         return [entry for kind in kinds for entry in self.notes.get(kind, [])]
@@ -83,6 +84,11 @@ class Witness:
 
     def away(self, longer: float) -> list[tuple[float, float]]:
         """The times for which it was out of touch; short ones in a row count as one."""
+        if longer not in self._away:  # asked for each request
+            self._away[longer] = self._merge_outages(longer)
+        return self._away[longer]
+
+    def _merge_outages(self, longer: float) -> list[tuple[float, float]]:
         merged: list[tuple[float, float]] = []
         for begin, end in sorted(self.outages):
             if merged and begin - merged[-1][1] < longer / 4:

@@ -22,10 +22,11 @@ class _Got(NamedTuple):
 
 def judge_messages(run: Run) -> Iterator[Violation]:
     """G4 and G5."""
+    published = {p.name: _sent(p) for p in run.of("publisher")}
     for subscriber in run.of("subscriber"):
         family = family_of(subscriber)
         got = _got_of(subscriber, family)
-        sent = {p.name: _sent(p, family) for p in run.of("publisher")}
+        sent = {name: times[family] for name, times in published.items()}
         yield from _sequence(subscriber, got, sent)
         yield from _silences(subscriber, family)
         drops = _drops(subscriber)
@@ -42,13 +43,14 @@ def judge_messages(run: Run) -> Iterator[Violation]:
 
 def pairs_in_touch(run: Run) -> int:
     """How many pairs of publisher and subscriber were held to exactly once."""
+    published = [_sent(publisher) for publisher in run.of("publisher")]
     return sum(
         1
         for subscriber in run.of("subscriber")
         if not _drops(subscriber)
         if run.in_touch(subscriber)
-        for publisher in run.of("publisher")
-        if _sent(publisher, family_of(subscriber))
+        for times in published
+        if times[family_of(subscriber)]
     )
 
 
@@ -63,9 +65,12 @@ def family_of(subscriber: Witness) -> str:
     return pattern.split(".", maxsplit=1)[0]
 
 
-def _sent(publisher: Witness, family: str) -> list[float]:
-    """When each was published: the first is number 0."""
-    return [at for f, _, at in publisher.of("published") if f == family]
+def _sent(publisher: Witness) -> dict[str, list[float]]:
+    """When each was published, by family: the first is number 0."""
+    sent: dict[str, list[float]] = defaultdict(list)
+    for family, _, at in publisher.of("published"):
+        sent[family].append(at)
+    return sent
 
 
 def _got_of(subscriber: Witness, family: str) -> dict[str, list[_Got]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
@@ -53,7 +54,8 @@ def _terms(run: Run, witness: Witness) -> Iterator[tuple[str, Term]]:
         asked[name].append(at)
     for name, term in _held(witness):
         # It may have had the lock for a while when it came to writing that down.
-        wanted = max((at for at in asked[name] if at <= term.begin), default=term.begin)
+        before = bisect.bisect_right(asked[name], term.begin)
+        wanted = asked[name][before - 1] if before else term.begin
         ends = [max(term.begin, since) for since, until in run.deleted if until >= wanted]
         yield name, term._replace(end=min([term.end, *ends]))
 
@@ -64,7 +66,8 @@ def _held(witness: Witness) -> Iterator[tuple[str, Term]]:
     for name, _, at in witness.of("unlocks"):
         released[name].append(at)
     for name, begin in witness.of("locked"):
-        ends = [at for at in released[name] if at >= begin]
+        after = bisect.bisect_left(released[name], begin)  # they are in order, as they came
+        ends = released[name][after : after + 1]
         if witness.killed is not None and witness.killed >= begin:
             ends.append(witness.killed)
         # One who has noted neither ended by itself, and is judged for that.
