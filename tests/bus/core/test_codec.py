@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
+import os
 import pickle
 import subprocess
 import sys
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -220,14 +222,24 @@ def test_a_types_decoder_is_made_once(monkeypatch: pytest.MonkeyPatch):
     assert made == [Item, list[int], Any]
 
 
-def test_msgspec_is_imported_with_the_first_payload_that_needs_it():
+def test_sockets_and_locks_do_without_msgspec(tmp_path: Path):
     program = """if True:
         import sys
-        import open_channel, open_channel.sync
-        from open_channel.bus.core.codec import decode, encode
-        assert decode(*encode(b"x"), None, "t", "") == b"x"
-        assert "msgspec" not in sys.modules
-        encode("x")
+        from open_channel.sync import open_channel
+
+        def listen(socket):
+            for message in socket:
+                socket.write(message)
+
+        channel = open_channel("shop", listen)
+        socket = channel.connect()
+        socket.write(b"x")
+        assert socket.read() == b"x"
+        with channel.lock("door"):
+            assert "msgspec" not in sys.modules
+        channel.publish("t")
         assert "msgspec" in sys.modules
+        channel.close()
     """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    environment = {**os.environ, "OPEN_CHANNEL_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -1,14 +1,15 @@
 """Payloads: bytes pass untouched, anything else travels as MessagePack.
 
 A flag beside the body says which it is. Nothing that arrives is ever executed: MessagePack is data
-alone, and what it becomes is the receiver's choice, by a type. msgspec is imported with the first
-payload that needs it (11 ms), and not by ``import open_channel``.
+alone, and what it becomes is the receiver's choice, by a type.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from open_channel.errors import PayloadInvalid
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["decode", "encode"]
 
 _HERE = "this process"
+_encode = msgspec.msgpack.Encoder().encode
 # What msgspec raises for data: too large an integer, half a surrogate pair, nested without end.
 _MISFITS = (TypeError, ValueError, OverflowError, RecursionError)
 
@@ -35,7 +37,7 @@ def encode(data: object, topic: str = "") -> tuple[bytes, bool]:
     if isinstance(data, bytearray | memoryview):
         return bytes(cast("bytearray", data)), False
     try:
-        return _encoder()(data), True
+        return _encode(data), True
     except _MISFITS as error:
         raise PayloadInvalid(topic=topic, sender=_HERE, reason=_reason(error)) from error
 
@@ -64,16 +66,7 @@ def _reason(error: Exception) -> str:
     return str(error) or error.__class__.__name__
 
 
-@lru_cache(maxsize=1)
-def _encoder() -> Callable[[object], bytes]:
-    import msgspec
-
-    return msgspec.msgpack.Encoder().encode
-
-
 @lru_cache(maxsize=256)
 def _decoder(kind: Any) -> Callable[[bytes], Any]:
     # To make one costs more than to use it, many times for a large type.
-    import msgspec
-
     return msgspec.msgpack.Decoder(kind).decode
