@@ -422,18 +422,21 @@ def test_work_in_hand_that_its_publisher_does_not_know_is_lost(bench: Bench, mem
     assert sub.gone == [(one.id, 1)]
 
 
-def test_work_in_hand_is_forgotten_when_its_publisher_has_told_all(
-    bench: Bench, members: list[Member]
-):
-    one, two, _ = members
-    worker(bench, two)
+def test_work_in_hand_is_lost_when_its_publisher_has_told_all(bench: Bench, members: list[Member]):
+    one, two, three = members
+    sub = worker(bench, two)
     publish(bench, one, b"1")
     one.hear(r.encode_ack([(1, 1)]))
     bench = bench.succeeded_by(without=[one])
     assert len(routing(bench)._in_hand) == 1
+    publish(bench, three, b"next")
+    assert [publisher for publisher, *_ in sub.jobs] == [one.id]
     bench.open(one)
     bench.pump()
     assert not routing(bench)._in_hand
+    # It was told, so it never has two in hand.
+    assert sub.gone == [(one.id, 1)]
+    assert [publisher for publisher, *_ in sub.jobs] == [one.id, three.id]
 
 
 def test_what_is_in_hand_counts(bench: Bench, members: list[Member]):

@@ -320,9 +320,13 @@ class Routing:
         """
         for key in [key for key, holder in self._in_hand.items() if holder.seat is seat]:
             if self._broker.seats[key[0]].back:
-                self._drop_report(key)
-                if key[2]:
-                    self._broker.control(seat, r.Lost(*key))
+                self._disown(key)
+
+    def _disown(self, key: Key) -> None:
+        """What a member has reported was done without it, while it was out of touch."""
+        if key[2]:
+            self._broker.control(self._in_hand[key].seat, r.Lost(*key))
+        self._drop_report(key)
 
     def _drop_report(self, key: Key) -> None:
         (holder := self._in_hand.pop(key)).in_hand -= 1
@@ -332,8 +336,9 @@ class Routing:
     def forget_reports(self, publisher: Seat, *, dead: bool = False) -> None:
         """A publisher has sent all again that is not done: the rest is."""
         member = publisher.member
+        let_go = self._drop_report if dead else self._disown
         for key in [key for key in self._in_hand if key[0] == member]:
-            self._drop_report(key)
+            let_go(key)
         if dead or self._broker.settled:  # else what is in the log may yet be shared out
             self._finished = {key for key in self._finished if key[0] != member}
 
