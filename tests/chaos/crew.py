@@ -73,7 +73,7 @@ class Actor:
         """When it was stopped, from and to."""
         self.stopped = False
         self.busy_until = 0.0
-        """Until when its event loop is blocked, or its interpreter held."""
+        """Until when it is stopped, its event loop is blocked, or its interpreter held."""
         self._stdin = -1
         self._pidfd = -1
 

@@ -235,7 +235,12 @@ class Director:
             seconds = min(seconds, _OPENING)
         self.say(f"{actor} is stopped for {seconds:.2f} s")
         actor.stop()
-        heapq.heappush(self._wakes, (time.monotonic() + seconds, next(self._keys), actor))
+        now = time.monotonic()
+        if actor.busy_until > now:
+            actor.busy_until += seconds  # what keeps it busy goes on when it does
+        else:
+            actor.busy_until = now + seconds
+        heapq.heappush(self._wakes, (now + seconds, next(self._keys), actor))
         return True
 
     def _stop_host(self, service: str) -> bool:
@@ -344,8 +349,7 @@ class Director:
 
     def the_directory_is_deleted(self) -> bool:
         begin = time.monotonic()
-        asleep = [when for when, _, actor in self._wakes if actor.stopped and actor.alive]
-        asleep += [a.busy_until for a in self.crew.present if a.busy_until > begin]
+        asleep = [a.busy_until for a in self.crew.present if a.alive and a.busy_until > begin]
         longest = max(asleep, default=begin) - begin
         if longest > _RETURNS:
             return False  # nobody could tell that those who sleep are alive
