@@ -134,11 +134,12 @@ class Channel(SocketChannel):
         """Close."""
         await self.close()
 
-    async def close(self, timeout: float = 5.0) -> None:
+    async def close(self, timeout: float | None = 5.0) -> None:
         """Leave: wait until what was published has arrived everywhere, then close the socket too.
 
-        ``timeout`` bounds the wait, in seconds; what has not arrived by then may be lost. If this
-        process hosts the channel, another takes over in order. Again is harmless.
+        ``timeout`` bounds the wait, in seconds; None waits for ever. What has not arrived by then
+        may be lost. If this process hosts the channel, another takes over in order. Again
+        is harmless.
         """
         if self._bus is not None:
             await self._bus.close(timeout)

@@ -449,7 +449,7 @@ class BusClient:
 
     # --- the end ---------------------------------------------------------------------------
 
-    async def close(self, timeout: float) -> None:
+    async def close(self, timeout: float | None) -> None:
         """Wait until what was published has arrived, ``timeout`` seconds at most; then leave."""
         try:
             if self.error is None and (self.core.held or self.core.pending):

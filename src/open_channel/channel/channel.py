@@ -136,7 +136,7 @@ class SocketChannel:
         )
         return self._member
 
-    async def close(self, timeout: float = 5.0) -> None:
+    async def close(self, timeout: float | None = 5.0) -> None:
         """Close the channel and its socket; see ``ChannelSocket.close()``."""
         self._closed = True
         if self._client is not None:

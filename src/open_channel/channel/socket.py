@@ -130,12 +130,13 @@ class ChannelSocket(Conversation):
         """
         await self._socket_owner.wait_connected()
 
-    async def close(self, timeout: float = 5.0) -> None:
+    async def close(self, timeout: float | None = 5.0) -> None:
         """Close the socket: write what is queued, wait until it is consumed, then close.
 
-        ``timeout`` bounds the wait, in seconds; what is not acknowledged then is lost. On the
-        client's side the channel is closed too, and if this process hosts it, another takes over
-        in order. Again is harmless. When it is cancelled the socket is destroyed.
+        ``timeout`` bounds the wait, in seconds; None waits for ever. What is not acknowledged then
+        is lost. On the client's side the channel is closed too, and if this process hosts it,
+        another takes over in order. Again is harmless. When it is cancelled the
+        socket is destroyed.
         """
         try:
             if self._error is None:

@@ -55,7 +55,7 @@ def background_loop() -> asyncio.AbstractEventLoop:
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         uvloop: Any = import_module("uvloop")
-    except ImportError:
+    except (ImportError, RuntimeError):  # RuntimeError: when the main thread has ended already
         return asyncio.new_event_loop()
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop

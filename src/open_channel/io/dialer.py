@@ -83,7 +83,11 @@ class Dialer:
         return await self._answer
 
     def _connect(self) -> Wire | None:
-        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock = socket.socket(socket.AF_UNIX)
+        except OSError as error:  # out of descriptors, say
+            self.reason = f"cannot be reached: {error.strerror}"
+            return None
         sock.setblocking(False)
         try:
             # Not the event loop's connect: on Linux a full backlog gives EAGAIN for a Unix socket,
@@ -97,7 +101,10 @@ class Dialer:
         if self.peer_uid != (ours := os.geteuid()):
             sock.close()
             raise ForeignUser(
-                name=self._member.files.name, reason="", ours=ours, theirs=self.peer_uid
+                name=self._member.files.name,
+                reason=f"its host runs as user {self.peer_uid}, not {ours}",
+                ours=ours,
+                theirs=self.peer_uid,
             )
         label = f"{self._member.files.name}: connection to pid {self.record.pid}"
         return Wire(sock, self, label)
@@ -124,7 +131,10 @@ class Dialer:
         if (theirs := version_of(frame)) != VERSION:
             self._fail(
                 VersionMismatch(
-                    name=self._member.files.name, reason="", ours=VERSION, theirs=theirs
+                    name=self._member.files.name,
+                    reason=f"its host speaks protocol {theirs}, not {VERSION}",
+                    ours=VERSION,
+                    theirs=theirs,
                 )
             )
         elif frame.kind == Kind.REFUSAL:

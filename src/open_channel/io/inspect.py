@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _FILE = re.compile(r"(?P<key>[0-9a-f]{20})\.(?P<kind>[a-z])(?:\.(?P<rest>[0-9a-f]+))?")
-_PRESENCE, _TEMPORARY = "m", "t"
+_PRESENCE, _TEMPORARY, _USERS = "m", "t", "k"
 _Holders = dict[tuple[int, int], tuple[int, ...]]
 _YOUNG = 60.0  # seconds for which a file under a temporary name may still get its own
 
@@ -151,7 +151,7 @@ def _is_lock(entry: _Entry) -> bool:
 
 
 def _is_socket(entry: _Entry) -> bool:
-    return entry.rest is not None and entry.kind not in (_PRESENCE, _TEMPORARY)
+    return entry.rest is not None and entry.kind not in (_PRESENCE, _TEMPORARY, _USERS)
 
 
 def _names(directory: str, entries: list[_Entry]) -> dict[str, str]:
@@ -263,7 +263,7 @@ def list_stale(directory: str) -> list[StaleFile]:
 
 
 def _staleness(path: str, entry: _Entry) -> str:
-    if _is_lock(entry):
+    if _is_lock(entry) or entry.kind == _USERS:
         return ""
     if _is_socket(entry):
         return "" if listens(path) else "a socket on which nobody listens"

@@ -135,7 +135,8 @@ class Session:
 
     def _add(self, batch: Batch, ack: int, out: list[bytes | memoryview]) -> None:
         """Append a frame, in pieces."""
-        large = batch.size > LARGE and batch.count == 1
+        # The body alone: what precedes it in the message is told, and does not lie there.
+        large = batch.size > LARGE and batch.count == 1 and len(batch.payload[-1]) > LARGE
         if large and self.share is not None and (place := self.share(batch)) is not None:
             out.append(batch.told(place, ack))
             return

@@ -92,8 +92,12 @@ class Bus:
     def _tell(self) -> None:
         # Two threads may both find that it is not told; the loop then looks once too often.
         if not self._told:
-            self._told = True
-            self.client.loop.call_soon_threadsafe(self._move)
+            try:
+                self._told = True
+                self.client.loop.call_soon_threadsafe(self._move)
+            except BaseException:  # a KeyboardInterrupt, say
+                self._told = False
+                raise
 
     def run(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -167,7 +168,7 @@ class Channel:
             from open_channel.sync.bus import Bus
 
             bus = self._bus = Bus(channel.bus())
-            _open.add(self)
+            _leave_open(self)
         return bus
 
     def __repr__(self) -> str:
@@ -207,11 +208,21 @@ class Channel:
         if self._socket is None:
             self._timeout = timeout
             opened = self._connect()
-            self._socket = portal.call(lambda: ChannelSocket(opened, self._connect))
-            _open.add(self)
+            self._socket = portal.call(lambda: self._wrap(opened))
         elif self._closed or self.state == "closed":
             self._connect()  # which says why not
         return self._socket
+
+    def _wrap(self, opened: AsyncSocket) -> ChannelSocket:
+        """The one blocking socket: several threads may ask for it first."""
+        if self._socket is None:
+            self._socket = ChannelSocket(opened, self._connect, self._socket_closed)
+            _leave_open(self)
+        return self._socket
+
+    def _socket_closed(self) -> None:
+        if self._bus is None:
+            _open.discard(self)
 
     def _connect(self) -> AsyncSocket:
         channel = self._channel
@@ -236,22 +247,25 @@ class Channel:
         """Close."""
         self.close()
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self, timeout: float | None = 5.0) -> None:
         """Leave: wait until what was published has arrived everywhere, then close the socket too.
 
-        ``timeout`` bounds either wait, in seconds; what has not arrived by then may be lost. If
-        this process hosts the channel, another takes over in order. Again is harmless.
+        ``timeout`` bounds either wait, in seconds; None waits for ever. What has not arrived by
+        then may be lost. If this process hosts the channel, another takes over in order.
+        Again is harmless.
         """
         _open.discard(self)
         self._closed = True
-        if self._pid != os.getpid():  # a forked child that never used it
+        if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
+        timeout = portal.bound(timeout)
+        limit = None if timeout is None else timeout + portal.LEAVING
         bus = self._bus
         if bus is not None and bus.client.error is None:
-            bus.run(lambda: bus.client.close(timeout), timeout + portal.LEAVING, _THE_END)
+            bus.run(lambda: bus.client.close(timeout), limit, _THE_END)
         if self._socket is not None:
             self._socket.close(timeout)
-        portal.run(self._inner.close(timeout), timeout + portal.LEAVING, _THE_END)
+        portal.run(self._inner.close(timeout), limit, _THE_END)
 
     # --- publish and subscribe -------------------------------------------------------------
 
@@ -428,7 +442,7 @@ def _in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any
     async def listen(opened: AsyncSocket) -> None:
         loop = asyncio.get_running_loop()
         finished: asyncio.Future[None] = loop.create_future()
-        socket = ChannelSocket(opened, None)
+        socket = ChannelSocket(opened)
 
         def work() -> None:
             error: BaseException | None = None
@@ -460,6 +474,19 @@ def _finish(finished: asyncio.Future[None], error: BaseException | None) -> None
 
 
 _open: set[Channel] = set()
+_finalized = 0
+"""The process whose end closes its channels, where that is not the interpreter's."""
+
+
+def _leave_open(channel: Channel) -> None:
+    """Close it at the end of this process, unless it is closed before."""
+    global _finalized  # noqa: PLW0603 (one for each process)
+    _open.add(channel)
+    # A child that multiprocessing has forked runs no ``atexit``, but these.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and _finalized != os.getpid():
+        _finalized = os.getpid()
+        util.Finalize(None, _close_all, exitpriority=0)
 
 
 @atexit.register

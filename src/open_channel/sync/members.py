@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from open_channel.errors import ChannelClosed, WaitTimeout
+from open_channel.sync import portal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,7 +75,7 @@ class MemberChanges:
 
     def close(self) -> None:
         """Watch no more; again is harmless. An iteration ends."""
-        if not self._bus.forked:
+        if not self._bus.forked and not portal.frozen():
             self._bus.client.run(partial(_cancel, self._task))
 
     def __enter__(self) -> Self:

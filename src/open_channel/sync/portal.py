@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import math
+import sys
+import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from open_channel.errors import WaitTimeout
@@ -13,12 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["LEAVING", "call", "run"]
+__all__ = ["LEAVING", "bound", "call", "frozen", "run"]
 
 LEAVING = 10.0
 """Seconds beyond its own timeout that closing may take: a hosting is handed over in less."""
 
+_TURN = 1.0  # seconds that the loop may take to say that a timeout has passed
+
 _Result = TypeVar("_Result")
+
+
+def frozen() -> bool:
+    """Whether the interpreter ends, and has closed all channels: the loop's thread stands still.
+
+    Whoever closes what he has, in a ``__del__`` or a generator's ``finally``, has nothing to do.
+    """
+    return sys.is_finalizing()
+
+
+def bound(timeout: float | None) -> float | None:
+    """A timeout as it can be waited for; None for ever. Raises ValueError for one below zero."""
+    if timeout is None:
+        return None
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"a timeout is a number of seconds from 0 on, or None, not {timeout}")
+    return timeout if timeout < threading.TIMEOUT_MAX / 2 else None
 
 
 def call(function: Callable[[], _Result]) -> _Result:
@@ -34,11 +56,22 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
     """Run a coroutine in the loop and wait for it.
 
     Raises WaitTimeout, naming ``what`` was waited for, when ``timeout`` seconds pass first; the
-    coroutine is cancelled then.
+    coroutine is cancelled then. What need not wait returns with a timeout of 0 too. Raises
+    ValueError for a timeout below zero, and RuntimeError when the interpreter ends.
     """
+    try:
+        seconds = bound(timeout)
+        if frozen():
+            raise RuntimeError("the interpreter ends, and its channels are closed")
+    except BaseException:
+        coroutine.close()
+        raise
+    patience = None
+    if seconds is not None:
+        coroutine, patience = _within(coroutine, seconds, what), seconds + _TURN
     future = asyncio.run_coroutine_threadsafe(coroutine, background_loop())
     try:
-        return future.result(timeout)
+        return future.result(patience)
     except concurrent.futures.TimeoutError:
         if future.done():  # the coroutine's own: the two classes are one since Python 3.11
             raise
@@ -46,4 +79,15 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
         raise WaitTimeout(what=what, timeout=timeout) from None
     except BaseException:
         future.cancel()
+        raise
+
+
+async def _within(coroutine: Coroutine[Any, Any, _Result], seconds: float, what: str) -> _Result:
+    scope = asyncio.timeout(seconds)
+    try:
+        async with scope:
+            return await coroutine
+    except TimeoutError:
+        if scope.expired():
+            raise WaitTimeout(what=what, timeout=seconds) from None
         raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.message import Message
 from open_channel.bus.service import Service as AsyncService
+from open_channel.sync import portal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,7 +86,7 @@ class Service:
         and what the handlers return is dropped.
         """
         bus = self._bus
-        if bus is None or bus.forked:
+        if bus is None or bus.forked or portal.frozen():
             return
         try:
             if bus.client.error is None:

@@ -42,8 +42,14 @@ class ChannelSocket:
     thread; each blocking one takes a timeout in seconds, where None waits for ever.
     """
 
-    def __init__(self, opened: AsyncSocket, reopen: Callable[[], AsyncSocket] | None) -> None:
+    def __init__(
+        self,
+        opened: AsyncSocket,
+        reopen: Callable[[], AsyncSocket] | None = None,
+        on_closed: Callable[[], None] | None = None,
+    ) -> None:
         self._reopen = reopen
+        self._on_closed = on_closed
         self._closed = False
         self._attach(opened)
 
@@ -66,8 +72,12 @@ class ChannelSocket:
             if self._closed:
                 raise ChannelClosed(name=self._socket.name, reason=CLOSED_HERE)
             opened = self._reopen()
-            portal.call(lambda: self._attach(opened))
+            portal.call(lambda: self._attach_again(opened))
         return self._socket
+
+    def _attach_again(self, opened: AsyncSocket) -> None:
+        if self._pid != os.getpid():  # else another thread was faster
+            self._attach(opened)
 
     def __repr__(self) -> str:
         return f"<sync {self._socket!r}>"
@@ -106,9 +116,11 @@ class ChannelSocket:
         socket.flush_soon()
 
     def _tell(self) -> None:
+        # In this order, and before what there is to be moved: a KeyboardInterrupt may come at any
+        # point, and then there is a call too many. It waits for the lock.
         if not self._told:
-            self._told = True
             self._loop.call_soon_threadsafe(self._move)
+            self._told = True
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -126,9 +138,9 @@ class ChannelSocket:
             if socket.backlog + self._queued > socket.drain_limit:
                 self._wait_for_room(socket, timeout)
             socket.check_open()
+            self._tell()
             self._queue.append(data)
             self._queued += len(data) + OVERHEAD
-            self._tell()
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait while the outbox is over its limit; ``write()`` does so by itself.
@@ -144,7 +156,7 @@ class ChannelSocket:
         def has_room() -> bool:
             return socket.closed or socket.backlog + self._queued <= socket.drain_limit
 
-        if not self._changed.wait_for(has_room, timeout):
+        if not self._changed.wait_for(has_room, portal.bound(timeout)):
             raise WaitTimeout(what="room in the outbox", timeout=timeout)
 
     # --- reading ---------------------------------------------------------------------------
@@ -160,6 +172,7 @@ class ChannelSocket:
 
     def _next(self, timeout: float | None) -> bytes | None:
         socket = self._open()
+        timeout = portal.bound(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
             self._in_hand = 0
@@ -215,28 +228,37 @@ class ChannelSocket:
         """
         portal.run(self._open().wait_connected(), timeout, "a connection")
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self, timeout: float | None = 5.0) -> None:
         """Close: write what is queued, wait until it is consumed, then close; again is harmless.
 
-        ``timeout`` bounds the wait; what is not acknowledged then is lost. On the client's side
-        the channel is closed too, and if this process hosts it, another takes over in order.
+        ``timeout`` bounds the wait; None waits for ever. What is not acknowledged then is lost. On
+        the client's side the channel is closed too, and if this process hosts it, another takes
+        over in order.
         """
         socket = self._socket
         self._closed = True
-        if self._pid != os.getpid():  # a forked child that never used it
+        if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
+        timeout = portal.bound(timeout)
 
         async def close() -> None:
             self._move()
             await socket.close(timeout)
 
-        portal.run(close(), timeout + portal.LEAVING, "the end of the channel")
+        limit = None if timeout is None else timeout + portal.LEAVING
+        portal.run(close(), limit, "the end of the channel")
+        self._has_closed()
 
     def destroy(self) -> None:
         """Close the socket at once, and on the client's side the channel; again is harmless."""
         self._closed = True
-        if self._pid == os.getpid():
+        if self._pid == os.getpid() and not portal.frozen():
             portal.call(self._socket.destroy)
+            self._has_closed()
+
+    def _has_closed(self) -> None:
+        if self._on_closed is not None:
+            self._on_closed()
 
     def finish_writing(self) -> None:
         """In the loop: what a listener's thread has written is on its way before it returns."""

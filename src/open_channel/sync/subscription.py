@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from open_channel.bus.subscription import Hand
 from open_channel.bus.subscription import Subscription as AsyncSubscription
 from open_channel.errors import WaitTimeout
+from open_channel.sync import portal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,7 +107,7 @@ class Subscription:
         traceback: TracebackType | None,
     ) -> None:
         """Unsubscribe; jobs that are not acknowledged go to others. In a forked child: nothing."""
-        if self._client().error is None:
+        if not portal.frozen() and self._client().error is None:
             assert self._bus is not None
             self._bus.call(self._inner.end)
 
@@ -141,6 +142,7 @@ class Subscription:
     def _wait(self, take: Callable[[], _T | None], timeout: float | None) -> _T | None:
         if self._forked():
             self._client().check_open()
+        timeout = portal.bound(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while (taken := take()) is None:
