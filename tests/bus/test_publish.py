@@ -103,6 +103,28 @@ async def test_everything_arrives_once_and_in_order(join: Joiner):
     assert seen == {shop.member: list(range(count)), other.member: list(range(count))}
 
 
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        (Limits(drain=1_000_000, outbox=8_000_000), 3_000_000),
+        (Limits(drain=4_500_000, outbox=5_000_000), 900_000),
+        (Limits(drain=0, outbox=4 * 1024 * 1024), 5_000_000),
+    ],
+)
+async def test_publish_waits_for_room_for_large_messages_too(
+    join: Joiner, limits: Limits, size: int
+):
+    await join()
+    shop, other = await join(hosts=False, limits=limits), await join(hosts=False)
+    async with other.subscribe("t", queue=1 << 30) as everything:
+        for number in range(20):
+            await shop.publish("t", bytes([number]) * size)
+        got = [await everything.get() for _ in range(20)]
+    assert [(m.body[0], m.body[-1], len(m.body)) for m in got] == [
+        (number, number, size) for number in range(20)
+    ]
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_is_published_in_a_row_keeps_its_order(join: Joiner, seed: int):
     random = Random(seed)

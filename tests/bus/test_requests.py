@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
 from open_channel import (
+    Limits,
     Message,
     NoResponders,
     PayloadInvalid,
@@ -209,6 +211,120 @@ async def test_a_handler_in_hand_is_finished_before_the_block_ends(join: Joiner)
         await begun.wait()
         asyncio.get_running_loop().call_later(0.05, go_on.set)
     assert await waiting == "done"
+
+
+async def test_more_requests_than_there_is_room_for(join: Joiner):
+    await join()
+    shop = await join(hosts=False, limits=Limits(drain=100_000))
+    other = await join(hosts=False)
+    async with asyncio.timeout(20), other.serve("size", lambda request: len(request.body)):
+        sizes = await asyncio.gather(*(shop.request("size", bytes(20_000)) for _ in range(100)))
+    assert sizes == [20_000] * 100
+
+
+async def test_waiting_for_room_counts_in_the_timeout(join: Joiner):
+    await join()
+    shop = await join(hosts=False, limits=Limits(drain=100_000, outbox=4 * 1024 * 1024))
+    other = await join(hosts=False)
+    never = asyncio.Event()
+
+    async def work(request: Message) -> None:
+        await never.wait()
+
+    async def ask(size: int) -> object:
+        return await shop.request("work", bytes(size), timeout=1)
+
+    async with asyncio.timeout(10), other.serve("work", work):
+        # Some are sent, some wait for room, and then one is larger than what is left.
+        asked = [ask(50_000) for _ in range(20)] + [ask(3_000_000) for _ in range(3)]
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(end) for end in ends] == [RequestTimeout] * 23
+        assert {str(end) for end in ends} == {"no reply from 'work' within 1 s"}
+        never.set()
+
+
+class _Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class _Ends(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("cannot read caf\udce9"), "ValueError: cannot read caf\\udce9"),
+        (_Unspeakable(), "_Unspeakable: its text cannot be made: ValueError"),
+        (ValueError("x" * 1_000_000), "ValueError: " + "x" * 16_384),
+        (_Ends("now"), "_Ends: now"),
+    ],
+    ids=["no UTF-8", "no text", "long", "no Exception"],
+)
+async def test_whatever_a_handler_raises_reaches_the_requester(
+    join: Joiner,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+    text: str,
+    awaited: bool,
+):
+    shop, other = await join(), await join(hosts=False)
+
+    def fail(request: Message) -> None:
+        raise error
+
+    async def fail_later(request: Message) -> None:
+        raise error
+
+    async with other.serve("fail", fail_later if awaited else fail):
+        with pytest.raises(ResponderError) as raised:
+            await shop.request("fail")
+        assert str(raised.value).endswith(f"failed: {text}")
+        await other.flush()
+    # It cost nobody his connection.
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_handler_that_is_cancelled_by_itself_replies_that_it_died(join: Joiner):
+    shop, other = await join(), await join(hosts=False)
+
+    def give_up(request: Message) -> None:
+        raise asyncio.CancelledError
+
+    async with other.serve("fail", give_up):
+        with pytest.raises(ResponderError, match="CancelledError"):
+            await shop.request("fail")
+
+
+async def test_a_reply_that_is_too_large_is_an_error(join: Joiner):
+    shop = await join(limits=Limits(max_message=1000))
+    other = await join(hosts=False, limits=Limits(max_message=1000))
+
+    async def later(request: Message) -> bytes:
+        return bytes(request.data)
+
+    async with (
+        other.serve("bytes", lambda request: bytes(request.data)),
+        other.serve("later", later),
+    ):
+        for topic in ("bytes", "later"):
+            assert await shop.request(topic, 1000) == bytes(1000)
+            for size in (1001, 1_000_000):
+                with pytest.raises(ResponderError, match=f"a message of {size} bytes"):
+                    await shop.request(topic, size)
+        await other.publish("after", b"that")
+        await other.flush()
+    async with asyncio.timeout(2):  # close() itself gives up after 5
+        await other.close()
+
+
+async def test_nobody_has_the_id_of_zeros(join: Joiner):
+    shop = await join()
+    async with shop.serve("echo", double):
+        with pytest.raises(NoResponders):
+            await shop.request("echo", 1, to="0" * 32)
 
 
 async def test_replies_have_types(join: Joiner):

@@ -112,6 +112,37 @@ async def test_jobs_requests_and_replies(join: Joiner, written: Written) -> None
         assert written() < len(FIRST)
 
 
+@pytest.mark.parametrize("who", ["host", "publisher", "consumer", "nobody"])
+async def test_large_jobs_and_requests_however_they_came(join: Joiner, who: str) -> None:
+    """By one way to the host, and by the other from it, in all four combinations."""
+    few = {who: {"limits": Limits(shared=0)}}
+    await join(**few.get("host", {}))
+    publisher = await join(hosts=False, **few.get("publisher", {}))
+    consumer = await join(hosts=False, **few.get("consumer", {}))
+    async with (
+        asyncio.timeout(20),
+        consumer.serve("echo", lambda request: request.body),
+        consumer.subscribe("jobs", group="workers", prefetch=3) as jobs,
+    ):
+        for number in range(12):
+            await publisher.publish("jobs", body(number, 200_000))
+        rejected: set[bytes] = set()
+        done: list[bytes] = []
+        while len(done) < 12:
+            job = await jobs.get()
+            assert isinstance(job, Job)
+            if job.body not in rejected:
+                rejected.add(job.body)
+                job.reject()
+            else:
+                done.append(job.body)
+                job.ack()
+        assert sorted(done) == sorted(body(number, 200_000) for number in range(12))
+        await publisher.flush()
+        sent = [body(number) for number in range(12)]
+        assert await asyncio.gather(*(publisher.request("echo", b) for b in sent)) == sent
+
+
 async def test_a_listener_and_its_client(channel_dir: Path, written: Written) -> None:
     async def listener(socket: Any) -> None:
         async for message in socket:

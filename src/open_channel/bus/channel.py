@@ -16,6 +16,7 @@ from open_channel.channel.channel import (
     name_and_listener,
 )
 from open_channel.channel.listener import Listener
+from open_channel.errors import OutboxFull
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.protocol.limits import Limits
 
@@ -171,7 +172,12 @@ class Channel(SocketChannel):
         else:
             if bus.room <= 0:
                 await bus.wait_for_room()
-            bus.publish(topic, data)
+            while True:
+                try:
+                    bus.publish(topic, data)
+                    break
+                except OutboxFull as full:
+                    await bus.wait_for_less(full)
         return await bus.confirmed() if confirm else ()
 
     def publish_nowait(self, topic: str, data: Any = b"") -> None:

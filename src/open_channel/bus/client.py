@@ -16,11 +16,10 @@ from open_channel.bus.core.records import ENCODED, Flag, MemberInfo
 from open_channel.bus.core.row import NAMED
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
-from open_channel.bus.members import Member, MemberChange, Stats
+from open_channel.bus.members import Member, MemberChange, Stats, listener_host
 from open_channel.bus.requests import Requests
 from open_channel.bus.subscription import Subscription
 from open_channel.channel.conversation import CLOSED_HERE
-from open_channel.channel.listener import SERVICE as LISTENER
 from open_channel.errors import (
     ChannelClosed,
     ChannelError,
@@ -30,9 +29,7 @@ from open_channel.errors import (
 )
 from open_channel.io import fork
 from open_channel.io.link import LOOP_ENDED, Link
-from open_channel.io.lockfile import is_locked, read_file
 from open_channel.protocol.batches import LARGE, OVERHEAD, SEAL
-from open_channel.protocol.records import decode_host
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -280,6 +277,10 @@ class BusClient:
         self.row.used()
         self.room = self._fair
 
+    async def wait_for_less(self, full: OutboxFull) -> None:
+        """Wait until something of what filled the outbox is acknowledged."""
+        await self.wait_until(lambda: self.core.backlog < full.size)
+
     def publish(self, topic: str, data: object) -> None:
         """Publish one message; see ``Channel.publish_nowait()``."""
         known = self._topics.get(topic)
@@ -321,6 +322,8 @@ class BusClient:
         if cost > LARGE:
             self._check_size(size)
             cost = SEAL  # no time is spent on its bytes here: some of them may leave together
+            if self.core.backlog + size > self.limits.drain:
+                self.room = 0
         elif cost >= self.room:
             self._check_size(size)
             self.room = max(self.room, size + 1)
@@ -355,7 +358,7 @@ class BusClient:
 
     def members(self) -> list[Member]:
         """See ``Channel.members``."""
-        listener = self._listener_host()
+        listener = listener_host(self.member.files)
         return [self._member(info, listener) for info in self.core.roster.values()]
 
     def _member(self, info: MemberInfo, listener: str) -> Member:
@@ -365,11 +368,6 @@ class BusClient:
             hosting.add("listener")
         return Member(member, info.pid, frozenset(hosting), dict(info.labels))
 
-    def _listener_host(self) -> str:
-        path = self.member.files.lock(LISTENER[0])
-        record = decode_host(read_file(path)[0])
-        return record.member if record is not None and is_locked(path) else ""
-
     async def changes(self) -> AsyncIterator[MemberChange]:
         """See ``Channel.watch_members()``."""
         self.check_open()
@@ -377,7 +375,7 @@ class BusClient:
         self._watchers.add(waiting.put_nowait)
         try:
             while (change := await waiting.get()) is not None:
-                member = self._member(change.member, self._listener_host())
+                member = self._member(change.member, listener_host(self.member.files))
                 yield MemberChange(change.kind, member)
         finally:
             self._watchers.discard(waiting.put_nowait)

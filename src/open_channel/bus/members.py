@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from open_channel.channel.listener import SERVICE as LISTENER
+from open_channel.io.lockfile import is_locked, read_file
+from open_channel.protocol.records import decode_host
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Member", "MemberChange", "Stats"]
+    from open_channel.io.directory import ChannelFiles
+
+__all__ = ["Member", "MemberChange", "Stats", "listener_host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +63,10 @@ class Stats:
     """Members that publications of this one were acknowledged without."""
     round_trip: float | None
     """Seconds that the last ``flush()`` or confirmed ``publish()`` took; None before one."""
+
+
+def listener_host(files: ChannelFiles) -> str:
+    """The id of the member that hosts the listener; empty while nobody does."""
+    path = files.lock(LISTENER[0])
+    record = decode_host(read_file(path)[0])
+    return record.member if record is not None and is_locked(path) else ""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.records import ENCODED, NOBODY, End
 from open_channel.channel.waiter import Waiter
-from open_channel.errors import NoResponders, RequestTimeout, ResponderDied, ResponderError
+from open_channel.errors import (
+    NoResponders,
+    OutboxFull,
+    RequestTimeout,
+    ResponderDied,
+    ResponderError,
+)
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.core.records import Publication
@@ -48,12 +55,19 @@ class Requests:
     ) -> dict[bytes, Any]:
         """See ``Channel.request()`` and ``Channel.request_all()``."""
         client = self._client
-        address = _address(to)
-        if client.room <= 0:
-            await client.wait_for_room()
+        address = _address(to, topic)
         replies = Replies(client, topic, address, everyone, wanted, timeout)
-        number = client.request(topic, data, address, everyone, replies)
-        self._wait_until(replies, timeout)
+        until = _NEVER if timeout is None else client.loop.time() + timeout
+        send = partial(client.request, topic, data, address, everyone, replies)
+        if client.room <= 0:
+            await _in_time(client.wait_for_room, replies, until)
+        number = 0
+        while not number:
+            try:
+                number = send()
+            except OutboxFull as full:
+                await _in_time(partial(client.wait_for_less, full), replies, until)
+        self._wait_until(replies, until)
         try:
             await replies.waiter
         finally:
@@ -63,8 +77,7 @@ class Requests:
             raise replies.error
         return replies.replies
 
-    def _wait_until(self, replies: Replies, timeout: float | None) -> None:
-        when = _NEVER if timeout is None else self._client.loop.time() + timeout
+    def _wait_until(self, replies: Replies, when: float) -> None:
         self._waiting[replies] = when
         if when < self._due:
             self._arm(when)
@@ -92,7 +105,19 @@ class Requests:
         self._arm(_NEVER)
 
 
-def _address(to: str | None) -> bytes:
+async def _in_time(wait: Callable[[], Awaitable[None]], replies: Replies, until: float) -> None:
+    """Wait for room, no longer than for the reply."""
+    scope = asyncio.timeout_at(None if until == _NEVER else until)
+    try:
+        async with scope:
+            await wait()
+    except TimeoutError:
+        if scope.expired():
+            raise replies.too_late() from None
+        raise
+
+
+def _address(to: str | None, topic: str) -> bytes:
     if to is None:
         return NOBODY
     try:
@@ -101,6 +126,8 @@ def _address(to: str | None) -> bytes:
         address = b""
     if len(address) != len(NOBODY):
         raise ValueError(f"a member's id is 32 hexadecimal digits, not {to!r}")
+    if address == NOBODY:  # which would be any: no member has this id
+        raise NoResponders(topic=topic)
     return address
 
 
@@ -172,10 +199,13 @@ class Replies:
 
     def expire(self) -> None:
         """The time is over."""
-        if not self._done and self._timeout is not None:
-            error = RequestTimeout(topic=self._topic, timeout=self._timeout)
-            self._finish(None if self._everyone else error)
+        if not self._done:
+            self._finish(None if self._everyone else self.too_late())
             self.wake(now=False)
+
+    def too_late(self) -> RequestTimeout:
+        """What says that the time is over."""
+        return RequestTimeout(topic=self._topic, timeout=self._timeout)
 
     def ended(self, why: End) -> None:
         """See ``Awaiting``."""

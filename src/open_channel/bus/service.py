@@ -13,7 +13,7 @@ from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import ENCODED
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Message, Origin
-from open_channel.errors import PayloadInvalid, ResponderDied
+from open_channel.errors import MessageTooLarge, PayloadInvalid, ResponderDied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Handler", "Service"]
 
 _log = logging.getLogger("open_channel")
+
+_ENDING = (SystemExit, KeyboardInterrupt)  # what ends the program, wherever it is raised
+_TEXT = 16 * 1024  # characters of an error's text that travel: there is always room for them
 
 Handler = Callable[[Message], Awaitable[Any] | Any]
 """Gets a request, returns (or awaits and returns) the reply."""
@@ -125,8 +128,10 @@ class Service:
         key = publication.sender, seq
         try:
             reply = self._handler(request)
-        except Exception as error:  # whatever a user's handler raises
+        except BaseException as error:  # whatever a user's handler raises
             self._failed(request, key, error)
+            if isinstance(error, _ENDING):
+                self._client.loop.call_soon(_raise, error)  # here it would end the connection
             return
         if not inspect.isawaitable(reply):
             self._reply(request, key, reply)
@@ -141,20 +146,31 @@ class Service:
         except asyncio.CancelledError:
             self._answer(key, True, _failure(ResponderDied(topic=request.topic, responder="")), 0)
             raise
-        except Exception as error:  # whatever a user's handler raises
+        except GeneratorExit:  # the loop has ended
+            raise
+        except BaseException as error:  # whatever a user's handler raises
             self._failed(request, key, error)
+            if isinstance(error, _ENDING):
+                raise
         else:
             self._reply(request, key, result)
 
     def _reply(self, request: Message, key: tuple[bytes, int], reply: object) -> None:
         try:
             body, encoded = codec.encode(reply, request.topic)
-        except PayloadInvalid as error:
+            self._check_size(body)
+        except (PayloadInvalid, MessageTooLarge) as error:
             self._failed(request, key, error)
         else:
             self._answer(key, False, body, ENCODED if encoded else 0)
 
-    def _failed(self, request: Message, key: tuple[bytes, int], error: Exception) -> None:
+    def _check_size(self, body: bytes) -> None:
+        assert self._client is not None
+        limit = self._client.limits.max_message
+        if len(body) > limit:
+            raise MessageTooLarge(size=len(body), limit=limit)
+
+    def _failed(self, request: Message, key: tuple[bytes, int], error: BaseException) -> None:
         name = self._client.name if self._client is not None else ""
         _log.info("%s: a handler of %s failed", name, request.topic, exc_info=error)
         self._answer(key, True, _failure(error), 0)
@@ -166,5 +182,17 @@ class Service:
             client.schedule()
 
 
-def _failure(error: Exception) -> bytes:
-    return codec.encode((type(error).__qualname__, str(error)))[0]
+def _failure(error: BaseException) -> bytes:
+    """An error as it travels: what it is called, and its text, or as much of it as is readable."""
+    kind = type(error).__qualname__
+    try:
+        text = str(error)
+    except Exception as failed:  # whatever a user's error raises
+        text = f"its text cannot be made: {type(failed).__qualname__}"
+    # Half a surrogate pair, as in file names that are no UTF-8, cannot be encoded.
+    text = text[:_TEXT].encode(errors="backslashreplace").decode()
+    return codec.encode((kind, text))[0]
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -162,6 +162,15 @@ def test_a_large_job_there_and_back():
     assert job.publication.messages() == [body]
 
 
+def test_a_large_job_whose_publication_lies_elsewhere_as_a_whole():
+    """It came to the broker through a socket, and goes on through shared memory."""
+    body = bytes(LARGE + 1)
+    publication = received(r.encode_publication(r.PUBLISH, 0, b"t", 7, ME, r.NOBODY, [body]))
+    job = r.decode_job(apart(r.encode_job(3, 7, True, 2, publication)))
+    assert (job.subscription, job.seq, job.redelivered, job.turn) == (3, 7, True, 2)
+    assert job.publication.messages() == [body]
+
+
 def apart(record: Message) -> Large:
     """As it comes out of shared memory: a head, and a body that lies elsewhere."""
     assert isinstance(record, Large)

@@ -320,7 +320,6 @@ class MemberCore:
         elif kind == r.ACK:
             for first, last in r.decode_ack(record):
                 self._acknowledged(first, last)
-            self.user.has_room()
         elif kind == r.DIRECT:
             publication = r.parse(record)
             if publication.flags & _FREE:
@@ -405,6 +404,7 @@ class MemberCore:
             else:
                 first = held.last + 1
                 self._drop(held)
+        self.user.has_room()
 
     def _drop(self, held: Held) -> None:
         del self._held[held.first]

@@ -239,7 +239,9 @@ def decode_job(record: Message) -> Delivery:
     if isinstance(record, bytes):
         publication = parse(record[JOB_SIZE:])
     else:
-        publication = parse(Large(head[JOB_SIZE:], *record.pieces[1:]))
+        # It may have come to the broker as one piece, and go on as one behind the job's header.
+        pieces = (head[JOB_SIZE:], *record.pieces[1:])
+        publication = parse(Large(*(piece for piece in pieces if len(piece))))
     return Delivery(subscription, seq, bool(redelivered), turn, publication)
 
 
