@@ -214,8 +214,7 @@ class Actor(Part):
             jobs.end()
 
     async def work(self, job: Any) -> None:
-        publisher, number, _, _ = job.data
-        self.note("began", publisher, number, job.redelivered)
+        publisher, number = self.begin_job(job)
         await asyncio.sleep(self.options["takes"])
         if self.chance.random() < 0.01:
             self.note("rejects", publisher, number)
@@ -231,10 +230,9 @@ class Actor(Part):
 
     async def play_responder(self) -> None:
         async def answer(request: Any) -> Any:
-            requester, number, _ = request.data
-            self.note("asked", requester, number, request.redelivered)
+            reply = self.note_asked(request)
             await asyncio.sleep(self.options["takes"])
-            return [requester, number, self.name]
+            return reply
 
         service = self.channel.serve("price", answer)
         with self.watch.call("serve"):
@@ -255,7 +253,7 @@ class Actor(Part):
         kind, to = self.draw_request(self.channel)
         start = time.monotonic()
         self.note("request", number, kind, to)
-        asked, by = [self.name, number, kind], list[str]()
+        asked, by = self.ask(number, kind), list[str]()
         timeout = self.options["timeout"]
         try:
             with self.watch.call("request", timeout + 10.0):

@@ -28,6 +28,11 @@ def _filler(number: int, size: int) -> bytes:
     return bytes((number % 251,)) * size
 
 
+def _checked(number: int, filler: bytes) -> int:
+    """The number; one that nobody has used when what came with it is another's."""
+    return number if filler == _filler(number, len(filler)) else -1
+
+
 class Part:
     """One process's part: what it is called, what it writes down, what it draws by chance."""
 
@@ -52,9 +57,15 @@ class Part:
         """The topic and the data of the next one to publish, which is written down."""
         number = self.numbers[family] = self.numbers.get(family, -1) + 1
         topic = f"{family}.{self.chance.choice('ab')}"
-        size = self.chance.choice(_LARGE if self.chance.random() < 0.006 else _SIZES)
+        filler = self._draw_filler(number, 0.03 if family == "jobs" else 0.006)
         self.note("published", family, number)
-        return topic, [self.name, number, time.monotonic(), _filler(number, size)]
+        return topic, [self.name, number, time.monotonic(), filler]
+
+    def _draw_filler(self, number: int, large: float) -> bytes:
+        """What makes a body longer; large ones now and then."""
+        return _filler(
+            number, self.chance.choice(_LARGE if self.chance.random() < large else _SIZES)
+        )
 
     def pause(self) -> float:
         """Seconds until it does the next thing."""
@@ -63,11 +74,28 @@ class Part:
 
     def note_message(self, message: Any) -> None:
         publisher, number, at, filler = message.data
-        if filler != _filler(number, len(filler)):
-            number = -1  # which nobody has published
+        number = _checked(number, filler)
         self.note("got", message.topic.split(".")[0], publisher, number, message.missed, at)
 
+    def begin_job(self, job: Any) -> tuple[str, int]:
+        """Whose it is, and which."""
+        publisher, number, _, filler = job.data
+        number = _checked(number, filler)
+        self.note("began", publisher, number, job.redelivered)
+        return publisher, number
+
     # --- requests --------------------------------------------------------------------------
+
+    def ask(self, number: int, kind: str) -> list[Any]:
+        """What a request carries."""
+        return [self.name, number, kind, self._draw_filler(number, 0.03)]
+
+    def note_asked(self, request: Any) -> list[Any]:
+        """The reply to a request."""
+        requester, number, _, filler = request.data
+        number = _checked(number, filler)
+        self.note("asked", requester, number, request.redelivered)
+        return [requester, number, self.name, filler]
 
     def draw_request(self, channel: Any) -> tuple[str, str]:
         """Whom to ask: "one", "all", or "to" a member, and which."""
@@ -81,7 +109,8 @@ class Part:
         return "one", ""
 
     def judge_reply(self, number: int, reply: Any) -> tuple[str, list[str]]:
-        requester, answered, by = reply
+        requester, answered, by, filler = reply
+        answered = _checked(answered, filler)
         right = (requester, answered) == (self.name, number)
         return ("reply" if right else f"the reply to {requester} {answered}"), [by]
 
