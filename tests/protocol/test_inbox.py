@@ -82,6 +82,16 @@ def test_a_stopped_inbox_takes_nothing_more_and_gives_back_what_waits(inbox):
     assert inbox.consumed() == 1  # what was in hand is done; what waited is not
 
 
+def test_a_stopped_inbox_gives_back_the_end_too(inbox):
+    inbox.in_hand = 1
+    inbox.receive(messages_frame(b"one", b"two", b"three"))
+    inbox.receive(end_frame())
+    inbox.messages.popleft()
+    inbox.stop()
+    inbox.in_hand = inbox.end_waits = 0  # its user comes back, and sees that it is over
+    assert inbox.consumed() == 1
+
+
 @pytest.mark.parametrize("frame", [messages_frame(b"late"), end_frame()], ids=["message", "end"])
 def test_nothing_follows_the_end(inbox, frame):
     inbox.receive(end_frame())

@@ -27,7 +27,7 @@ Table = Mapping[tuple[str, str], tuple[str, ...]]
 SEAT: Table = {
     ("new", "is present at the election"): ("expected",),
     ("new", "is in a roster"): ("expected",),
-    ("new", "snapshot"): ("opening",),
+    ("new", "snapshot"): ("opening", "returning"),
     ("expected", "snapshot"): ("returning",),
     ("expected", "grace over"): ("absent",),
     ("expected", "left"): ("gone",),

@@ -70,6 +70,11 @@ def test_everything_holds_in_conversations(part):
     assert takeovers > TALKS // PARTS // 5
 
 
+@pytest.mark.parametrize("seed", [5013657, 5017739])
+def test_everything_holds_in_conversations_that_found_something(seed):
+    assert talk_schedule.run(seed).failure == ""
+
+
 def test_a_seed_is_always_the_same_schedule():
     one, other = run(7), run(7)
     assert one == other

@@ -100,8 +100,12 @@ class Inbox:
         self.received += 1
 
     def stop(self) -> None:
-        """Nothing more is taken in, and what waits here is not for this host any more."""
-        self.received -= len(self.messages)
+        """Nothing more is taken in, and what waits here is not for this host any more.
+
+        Nor is the end that waits behind it: who saw it would take it for what was dropped.
+        """
+        self.received -= len(self.messages) + self.end_waits
+        self.end_waits = 0
         self.messages.clear()
         self.ended = True
 

@@ -10,7 +10,7 @@ from open_channel.bus.core.interests import UNKNOWN
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
-from tests.bus.core.verbs import BOUNDS, Asks, Bench, Member, Sub, info, publication
+from tests.bus.core.verbs import BOUNDS, Asks, Bench, Member, Sub, info, publication, written
 
 TOPIC = b"t"
 LAG, GRACE = 1.5, 7.0
@@ -302,6 +302,21 @@ def test_rosters_tell_who_lives_where_files_cannot():
     bench.pump()
     assert bench.broker.settled  # it is known to be dead
     assert three.core.lineage == 2
+
+
+def test_who_is_back_from_another_lineage_has_not_told_all_yet():
+    """What it has done comes behind what it publishes again."""
+    one = Member(1)
+    one.core.roster = {one.id: one.info}
+    one.core.lineage = 1
+    bench = Bench()
+    bench.broker = Broker([], BOUNDS, bench.now, lineage=2)
+    bench.open(one)
+    snapshot, resent = written(one.outbox)
+    bench.broker.received(one.id, bench.boxes[one.id], snapshot, bench.now)
+    assert not bench.broker.settled
+    bench.broker.received(one.id, bench.boxes[one.id], resent, bench.now)
+    assert bench.broker.settled
 
 
 def test_who_is_named_after_the_grace_is_not_waited_for():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from open_channel.bus.core import records as r
@@ -48,6 +48,7 @@ def test_there_and_back(messages: list[tuple[str, bytes]], first: int, flags: in
 
 
 @given(LISTS, st.sets(st.sampled_from(TOPICS)))
+@example([("a", b"1"), ("b", b"2"), ("a.x", b"3")], {"a", "b"})
 def test_a_part_has_what_is_wanted_and_all_the_numbers(
     messages: list[tuple[str, bytes]], wanted: set[str]
 ):

@@ -154,21 +154,42 @@ def test_a_mixed_publication_is_played_to_who_comes_back(bench: Bench, members: 
     assert one.core.held == 1
 
 
+@pytest.mark.parametrize("late", [0, 1])
 def test_mixed_work_in_hand_of_a_group_that_is_gone_stays_there(
-    bench: Bench, members: list[Member]
+    bench: Bench, members: list[Member], late: int
 ):
     one, two, _ = members
     work = worker(bench, two, "a", prefetch=2)
     mix(bench, one, "b", "a", "b", "a")
     two.core.unsubscribe(work.interest, [(one.id, 2), (one.id, 4)])
-    bench = bench.succeeded_by(without=[one])
-    bench.open(one)
+    bench = bench.succeeded_by(without=[members[late]])
+    bench.open(members[late])
     bench.pump()
+    assert work.gone == []
     assert one.core.held == 1
     for seq in (2, 4):
         assert two.core.done(work.interest, one.id, seq)
     bench.pump()
     assert one.core.held == 0
+
+
+def test_work_of_a_publisher_who_is_back_and_dies_is_not_done_twice(
+    bench: Bench, members: list[Member]
+):
+    one, two, three = members
+    work = worker(bench, two)
+    publish(bench, one, b"1")
+    others = worker(bench, three)
+    two.core.unsubscribe(work.interest, [(one.id, 1)])
+    assert two.core.done(work.interest, one.id, 1)
+    bench = bench.succeeded_by(without=[two, three])
+    bench.dies(one)
+    bench.open(two)  # who tells that it is done, before anybody is known to share it
+    bench.pump()
+    bench.open(three)
+    bench.pump()
+    assert others.jobs == []
+    assert not routing(bench)._finished
 
 
 def test_what_is_left_when_the_last_consumer_leaves_is_dropped(bench: Bench, members: list[Member]):

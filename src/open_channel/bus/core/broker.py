@@ -149,7 +149,8 @@ class Broker:
             raise RemoteProtocolError(reason="a member with two sessions")
         seat.info = snapshot.info
         seat.known_done = set(snapshot.done)
-        if snapshot.lineage != self._lineage and self.now < self._deadline:
+        if snapshot.lineage != self._lineage and self.now < self._deadline and snapshot.roster:
+            self.expected.add(seat)  # it has been with others, and is not back before it says so
             self._expect(snapshot.roster)
         waiting, seat.queue = seat.queue, deque()
         seat.queued = seat.untold = 0

@@ -180,8 +180,6 @@ class Routing:
             self._request(publication, entry)
             return
         self._hand_out(self._routes, publication, entry, groups)
-        if self._in_hand and not self._broker.settled:
-            self._share_reported(publication, entry, groups)
 
     def _hand_out(
         self, routes: Routes, publication: AnyPublication, entry: Entry, groups: set[str]
@@ -209,6 +207,8 @@ class Routing:
             if group.key not in groups:
                 groups.add(group.key)
                 self._share(group, publication, entry)
+        if self._in_hand and not self._broker.settled:
+            self._share_reported(publication, entry, groups)
 
     def owed(self, subscriptions: list[Subscription]) -> Routes:
         """The routes of what was routed before a member came back, as far as they lead to it."""
@@ -339,7 +339,7 @@ class Routing:
         let_go = self._drop_report if dead else self._disown
         for key in [key for key in self._in_hand if key[0] == member]:
             let_go(key)
-        if dead or self._broker.settled:  # else what is in the log may yet be shared out
+        if self._broker.settled:  # else what is in the log may yet be shared out
             self._finished = {key for key in self._finished if key[0] != member}
 
     def _assign(self, group: Group) -> None:
@@ -374,7 +374,8 @@ class Routing:
                     job.entry.answered = job.request
                     self._finish(job)
                     continue
-                if publisher is not None and not (publisher.back and self._broker.settled):
+                # While what is logged may yet be shared out, also of one who is gone.
+                if not self._broker.settled or (publisher is not None and not publisher.back):
                     self._finished.add(key)
                 if not group:
                     self._leave_home(publication.to, seq)
@@ -487,8 +488,8 @@ class Routing:
         for publication, entry in logged:
             if publication.flags & _EVERYONE:
                 self._name_responders(publication, entry)
-        seats = self._broker.seats
-        self._finished = {key for key in self._finished if not seats[key[0]].back}
+        owing = {seat.member for seat in self._broker.seats.values() if not seat.back}
+        self._finished = {key for key in self._finished if key[0] in owing}
         # Also those that nobody has joined here: what is in hand was reported, and no subscription.
         of_jobs = [job.group for job in self._jobs.values()]
         for group in dict.fromkeys([*self._groups.values(), *self._responders.values(), *of_jobs]):
