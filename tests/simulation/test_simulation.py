@@ -53,6 +53,11 @@ def test_nobody_is_forgotten_where_the_directory_is_deleted(wipes):
         assert (seed, run(seed, wipes=wipes).failure) == (seed, "")
 
 
+@pytest.mark.parametrize(("seed", "wipes"), [(5012865, 1), (5015066, 3)])
+def test_nobody_is_forgotten_in_schedules_that_found_something(seed, wipes):
+    assert run(seed, wipes=wipes).failure == ""
+
+
 def number(word):
     """A part of a step as it was."""
     if word[0].isalpha():
