@@ -401,6 +401,8 @@ class BusClient:
     # --- waiting ---------------------------------------------------------------------------
 
     def _wake(self) -> None:
+        if not self._waiting:  # as mostly
+            return
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
