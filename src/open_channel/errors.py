@@ -1,7 +1,7 @@
 """Every exception the library raises: one tree, with the facts as attributes.
 
     ChannelError
-    ├── NameInvalid (ValueError)            the channel's name cannot be used
+    ├── NameInvalid (ValueError)            a channel's or lock's name cannot be used
     ├── NameCollision (ValueError)          two names share one short file name
     ├── DirectoryInsecure (PermissionError) the directory is not ours alone
     ├── PathTooLong (ValueError)            the socket's path does not fit a sun_path
@@ -16,7 +16,7 @@
     ├── PayloadInvalid (ValueError)         data that cannot be encoded, or not decoded as asked
     ├── MessageTooLarge (ValueError)        one message is over its cap
     ├── OutboxFull (BufferError)            more is unacknowledged than the outbox holds
-    ├── JobLost                             a job was given to another consumer meanwhile
+    ├── JobLost                             a job was given back, or to another consumer
     ├── RequestError                        a request without a reply
     │   ├── NoResponders (ConnectionError)  ... because nobody serves it
     │   ├── ResponderDied (ConnectionError) ... because who had it in hand is gone
@@ -91,9 +91,10 @@ def _rebuild(kind: type[ChannelError], facts: dict[str, Any]) -> ChannelError:
 
 
 class NameInvalid(ChannelError, ValueError):
-    """The name cannot name a channel; raised by ``open_channel()``."""
+    """The name cannot be used; ``what`` says what it would name, a channel for example."""
 
-    text = "channel name {name!r} is not valid: {reason}"
+    text = "{what} name {name!r} is not valid: {reason}"
+    what: str
     name: object
     reason: str
 
@@ -101,7 +102,7 @@ class NameInvalid(ChannelError, ValueError):
 class NameCollision(ChannelError, ValueError):
     """Two names share one short file name; raised when the channel connects."""
 
-    text = "channel names {name!r} and {other!r} share the file name {path}: rename one of them"
+    text = "the names {name!r} and {other!r} share the file name {path}: rename one of them"
     name: str
     other: str
     path: str
@@ -199,12 +200,18 @@ class PayloadInvalid(ChannelError, ValueError):
     """Data that cannot be encoded, or that does not decode into what was asked for.
 
     ``sender`` says who sent it, as a text; ``reason`` says where in the data it does not fit.
+    ``topic`` is empty where it belongs to none.
     """
 
     text = "payload on topic {topic!r} from {sender}: {reason}"
     topic: str
     sender: str
     reason: str
+
+    def __init__(self, **facts: Any) -> None:
+        super().__init__(**facts)
+        if not self.topic:
+            self.args = (f"payload from {self.sender}: {self.reason}",)
 
 
 class MessageTooLarge(ChannelError, ValueError):
@@ -224,12 +231,13 @@ class OutboxFull(ChannelError, BufferError):
 
 
 class JobLost(ChannelError):
-    """The job was given to another consumer: this process was out of touch for too long.
+    """The job is this consumer's no more: it will be done again.
 
-    Raised by ``job.ack()`` and ``job.reject()``; what was done for it is done twice.
+    It was given to another consumer, since this process was out of touch for too long, or back,
+    since its subscription's block was left. Raised by ``job.ack()`` and ``job.reject()``.
     """
 
-    text = "job {number} of {publisher} on topic {topic!r} was given to another consumer"
+    text = "job {number} of {publisher} on topic {topic!r} was given back, or to another consumer"
     topic: str
     publisher: str
     number: int

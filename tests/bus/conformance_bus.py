@@ -364,20 +364,69 @@ class Refusals:
         for options, word in (
             ({"overflow": "sometimes"}, "overflow"),
             ({"group": "g", "prefetch": 0}, "prefetch"),
+            ({"group": "g", "prefetch": 10**30}, "prefetch"),
             ({"group": ""}, "group"),
+            ({"group": "\udce9"}, "group"),
+            ({"group": "ü" * 513}, "group"),
+            ({"queue": -1}, "queue"),
         ):
             with pytest.raises(ValueError, match=word):
                 shop.subscribe("t", **options)
         for pattern in ("a.>.b", "", None):
             with pytest.raises(TopicInvalid):
                 shop.subscribe(pattern)
-        with pytest.raises(ValueError, match="concurrency"):
-            shop.serve("t", print, concurrency=0)
-        with pytest.raises(TypeError):
-            shop.serve("t", "no function")
+        for concurrency in (0, 10**30):
+            with pytest.raises(ValueError, match="concurrency"):
+                shop.serve("t", print, concurrency=concurrency)
         async with shop.subscribe("t", group="g") as jobs:
             with pytest.raises(TypeError):
                 [batch async for batch in jobs.batches()]
+
+    async def test_options_of_another_type_are_refused(self, join: Join):
+        shop = await join()
+        for name, values in (
+            ("group", (5, b"x")),
+            ("prefetch", (2.5, True)),
+            ("queue", ("x", 1.5)),
+            ("type", (5, "int")),
+        ):
+            for value in values:
+                with pytest.raises(TypeError, match=f"(?i){name}"):
+                    shop.subscribe("t", **{name: value})
+        with pytest.raises(TypeError):
+            shop.serve("t", "no function")
+        for options in ({"concurrency": 1.5}, {"concurrency": True}, {"type": 5}):
+            with pytest.raises(TypeError):
+                shop.serve("t", print, **options)
+        for ask in (shop.request, shop.request_all):
+            with pytest.raises(TypeError):
+                await ask("t", type=5)
+            with pytest.raises(ValueError, match="timeout"):
+                await ask("t", timeout=-1)
+        assert await shop.flush() == ()
+
+    async def test_the_largest_options_reach_the_broker(self, join: Join):
+        shop = await join()
+        most = 2**62
+        async with (
+            shop.subscribe("t", group="ü" * 512, prefetch=most, queue=most) as jobs,
+            shop.serve("double", lambda request: 2 * request.data, concurrency=most),
+        ):
+            await shop.publish("t", 1)
+            assert await data_of(jobs, 1) == [1]
+            assert await shop.request("double", 2) == 4
+
+    async def test_a_subscription_is_used_inside_its_block(self, join: Join):
+        shop = await join()
+        for group in (None, "g"):
+            subscription = shop.subscribe("t", group=group)
+            with pytest.raises(RuntimeError, match="inside its block"):
+                await subscription.get()
+            with pytest.raises(RuntimeError, match="inside its block"):
+                await anext(aiter(subscription))
+            assert subscription.take() is None
+        with pytest.raises(RuntimeError, match="inside its block"):
+            await anext(shop.subscribe("t").batches())
 
     @pytest.mark.parametrize("data", [object(), 2**64, {"a": {1, object()}}])
     async def test_what_cannot_be_encoded_is_refused(self, join: Join, data: object):
@@ -499,7 +548,7 @@ class Groups:
                 done = await second.get()
                 assert {taken.data, done.data} == {"a", "b"}
                 done.ack()
-            with pytest.raises(JobLost):
+            with pytest.raises(JobLost, match="was given back"):
                 taken.ack()
             assert taken.lost
             again = await second.get()

@@ -574,7 +574,7 @@ async def test_no_more_threads(files: ChannelFiles, path: str, monkeypatch: pyte
 @pytest.mark.parametrize("kind", [Lock, blocking.Lock])
 def test_what_cannot_be(files: ChannelFiles, kind):
     for name in ("", "a\nb", None, "\ud800"):
-        with pytest.raises(NameInvalid):
+        with pytest.raises(NameInvalid, match="lock or leadership name"):
             kind(files, name)
     for timeout in (-1, float("nan")):
         with pytest.raises(ValueError, match="timeout"):

@@ -120,6 +120,74 @@ async def test_the_limit_of_a_name_counts_its_bytes(opened: Opener):
         open_channel("ü" * 2049)
 
 
+both = pytest.mark.parametrize("api", [open_channel, sync.open_channel], ids=["asyncio", "sync"])
+
+
+@both
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"limits": 5}, TypeError),
+        ({"limits": 0}, TypeError),
+        ({"labels": {1: 2}}, TypeError),
+        ({"labels": {"a": 1}}, TypeError),
+        ({"labels": {"host": "caf\udce9"}}, ValueError),
+        ({"labels": {"role": "x" * 9000}}, ValueError),
+        ({"directory": ""}, ValueError),
+        ({"directory": 5}, TypeError),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_is_refused_at_once(api, options, error):
+    with pytest.raises(error):
+        api("wrong", **options)
+
+
+def generates(socket):
+    yield socket
+
+
+async def generates_too(socket):
+    yield socket
+
+
+@both
+@pytest.mark.parametrize("listener", [generates, generates_too])
+def test_a_generator_function_is_no_listener(api, listener):
+    for arguments in ((listener,), ("wrong", listener)):
+        with pytest.raises(TypeError, match="generator"):
+            api(*arguments)
+
+
+def test_a_coroutine_function_is_no_listener_of_the_blocking_api():
+    for arguments in ((echo,), ("wrong", echo)):
+        with pytest.raises(TypeError, match="plain function"):
+            sync.open_channel(*arguments)
+
+
+async def test_a_directory_in_bytes_is_the_same_one(channel_dir, opened: Opener):
+    await opened.connected("bytes", echo, directory=str(channel_dir))
+    channel, _ = await opened.connected("bytes", directory=os.fsencode(channel_dir))
+    assert not channel.hosting
+
+
+async def test_labels_are_those_at_the_opening(opened: Opener):
+    labels = {"a": "b"}
+    channel = opened("labels", labels=labels)
+    labels["a"] = "changed later"
+    async with channel:
+        assert [member.labels for member in channel.members] == [{"a": "b"}]
+
+
+async def test_a_close_with_a_timeout_below_zero_closes_nothing(opened: Opener):
+    channel, socket = await opened.connected("open", echo)
+    for close in (channel.close, socket.close):
+        with pytest.raises(ValueError, match="timeout"):
+            await close(timeout=-1)
+    socket.write(b"still open")
+    assert await socket.read() == b"still open"
+
+
 def test_a_name_that_has_no_utf8_is_refused():
     with pytest.raises(NameInvalid):
         open_channel("\ud800")

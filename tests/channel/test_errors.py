@@ -26,7 +26,7 @@ FACTS: dict[str, dict[str, Any]] = {
     },
     "RequestTimeout": {"topic": "price", "timeout": 2.0},
     "ChannelError": {"reason": "why"},
-    "NameInvalid": {"name": "", "reason": "it is empty"},
+    "NameInvalid": {"what": "lock", "name": "", "reason": "it is empty"},
     "NameCollision": {"name": "a", "other": "b", "path": "/dir/key"},
     "DirectoryInsecure": {"path": "/dir", "reason": "it is a link"},
     "PathTooLong": {"path": "/dir/key", "length": 120, "limit": 107},
@@ -113,6 +113,11 @@ def test_a_raised_one_keeps_its_facts_from_another_process():
         pool.close()
         pool.join()
     assert (caught.value.size, caught.value.limit) == (11, 10)
+
+
+def test_a_payload_that_belongs_to_no_topic_names_none():
+    error = errors.PayloadInvalid(topic="", sender="this process", reason="why")
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "payload from this process: why"
 
 
 def fail() -> None:

@@ -48,6 +48,19 @@ def test_the_argument_goes_before_all(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "open_channel()" in resolve(tmp_path).why
 
 
+@pytest.mark.parametrize("given", [b"/x", Path("/x"), "/x"])
+def test_the_argument_is_any_path(given: str) -> None:
+    assert resolve(given).path == "/x"
+
+
+def test_an_argument_that_is_no_path_is_refused() -> None:
+    for empty in ("", b""):
+        with pytest.raises(ValueError, match="empty"):
+            resolve(empty)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        resolve(5)  # type: ignore[arg-type]
+
+
 def test_the_variable_goes_before_the_runtime_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -241,8 +254,8 @@ def test_names_of_any_length_have_files_of_one_length(channel_dir: Path) -> None
 @pytest.mark.parametrize("name", ["", "a\nb", "\0", "ü" * 2049, "\ud800", 3, None, b"chat"])
 def test_names_that_cannot_be(name: object) -> None:
     with pytest.raises(NameInvalid) as caught:
-        check_name(name)
-    assert caught.value.name == name
+        check_name(name, "lock")
+    assert (caught.value.what, caught.value.name) == ("lock", name)
     assert isinstance(caught.value, ValueError)
 
 

@@ -32,6 +32,8 @@ def test_the_defaults_hold_together():
         {"lag": math.inf},
         {"grace": 0.001},
         {"queue": 0},
+        {"window": 2**62, "drain": 2**62, "outbox": 2**62, "queue": 2**62, "shared": 2**62},
+        {"heartbeat": 1, "timeout": math.inf, "lag": 2, "grace": math.inf},
     ],
     ids=repr,
 )
@@ -59,11 +61,32 @@ def test_limits_within_the_bounds_are_taken(fields):
         {"grace": 0.0},
         {"grace": math.nan},
         {"queue": -1},
+        {"queue": 2**62 + 1},
+        {"shared": -1},
+        {"shared": 10**30},
     ],
     ids=repr,
 )
 def test_limits_beyond_the_bounds_are_refused(fields):
     with pytest.raises(ValueError, match=next(iter(fields))):
+        Limits(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_message": 1.5},
+        {"window": True},
+        {"outbox": math.inf},
+        {"shared": None},
+        {"heartbeat": "1"},
+        {"timeout": None},
+        {"lag": True},
+    ],
+    ids=repr,
+)
+def test_limits_of_another_type_are_refused(fields):
+    with pytest.raises(TypeError, match=next(iter(fields))):
         Limits(**fields)
 
 

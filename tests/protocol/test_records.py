@@ -171,8 +171,8 @@ def test_a_heartbeat_that_is_none_makes_no_record(heartbeat):
     assert decode_host(line(HOST, heartbeat=heartbeat)) is None
 
 
-@pytest.mark.parametrize("value", [1, None, True, [], {}])
-def test_a_label_that_is_no_text_makes_no_record(value):
+@pytest.mark.parametrize("value", [1, None, True, [], {}, "\ud800", "x" * 8189])
+def test_a_label_that_cannot_be_makes_no_record(value):
     assert decode_member(line(MEMBER, labels={"role": value})) is None
 
 

@@ -9,6 +9,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from open_channel.arguments import check_timeout
 from open_channel.channel.channel import (
     CONNECT_TIMEOUT,
     DEFAULT_NAME,
@@ -18,7 +19,6 @@ from open_channel.channel.channel import (
 from open_channel.channel.listener import Listener
 from open_channel.errors import OutboxFull
 from open_channel.protocol.batches import OVERHEAD
-from open_channel.protocol.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from open_channel.bus.members import Member, MemberChange, Stats
     from open_channel.bus.service import Handler, Service
     from open_channel.bus.subscription import Overflow, Subscription
+    from open_channel.protocol.limits import Limits
 
 __all__ = ["Channel", "open_channel"]
 
@@ -75,13 +76,15 @@ def open_channel(
     ``directory`` is where the channel's files live; None means ``$OPEN_CHANNEL_DIR``, else the
     user's runtime directory, else one in ``/tmp``. ``limits`` bounds sizes and times; None means
     the defaults of ``Limits``. ``labels`` is what the other members see of this one, beside its
-    pid. ``hosts=False``: this member never hosts the broker (publish/subscribe and all that).
+    pid, up to 8192 characters. ``hosts=False``: this member never hosts the broker
+    (publish/subscribe and all that).
 
-    Raises NameInvalid for a name that cannot be used, and TypeError for a listener that cannot be
-    called.
+    Raises NameInvalid for a name that cannot be used; TypeError for a listener that cannot be
+    called or is a generator function, and for what is no path, no Limits or no labels; ValueError
+    for an empty ``directory``, and for labels that are too large or have no UTF-8.
     """
     name, listener = name_and_listener(name, listener)
-    return Channel(name, listener, directory, limits or Limits(), labels, hosts=hosts)
+    return Channel(name, listener, directory, limits, labels, hosts=hosts)
 
 
 class Channel(SocketChannel):
@@ -96,7 +99,7 @@ class Channel(SocketChannel):
         name: str,
         listener: Listener | None,
         directory: str | os.PathLike[str] | None,
-        limits: Limits,
+        limits: Limits | None,
         labels: Mapping[str, str] | None = None,
         *,
         hosts: bool = True,
@@ -140,8 +143,9 @@ class Channel(SocketChannel):
 
         ``timeout`` bounds the wait, in seconds; None waits for ever. What has not arrived by then
         may be lost. If this process hosts the channel, another takes over in order. Again
-        is harmless.
+        is harmless. Raises ValueError for a timeout below zero.
         """
+        check_timeout(timeout)
         if self._bus is not None:
             await self._bus.close(timeout)
         await super().close(timeout)
@@ -222,7 +226,9 @@ class Channel(SocketChannel):
         ``type`` is what ``Message.data`` decodes into and is checked against: a dataclass, a
         msgspec Struct, ``list[int]``...; None decodes what comes into plain data.
 
-        Raises TopicInvalid, and ValueError for options that make no sense.
+        Raises TopicInvalid; TypeError for options of another type, and for a ``type`` that nothing
+        decodes into; ValueError for an unknown ``overflow``, a ``group`` that is empty, over 1024
+        bytes or no UTF-8, a ``prefetch`` below 1 and a ``queue`` below 0.
         """
         from open_channel.bus.subscription import Subscription
 
@@ -252,7 +258,9 @@ class Channel(SocketChannel):
         reaches the requester as ResponderError. Up to ``concurrency`` requests are handled at the
         same time. ``type`` as in ``subscribe()``.
 
-        Raises TopicInvalid, TypeError for a handler that cannot be called, and ValueError.
+        Raises TopicInvalid; TypeError for a handler that cannot be called, a ``concurrency`` that
+        is no int and a ``type`` that nothing decodes into; ValueError for a ``concurrency`` below
+        1.
         """
         from open_channel.bus.service import Service
 
@@ -272,10 +280,12 @@ class Channel(SocketChannel):
         ``timeout`` is in seconds; None waits for ever, and still ends when the responder dies.
 
         Raises NoResponders when nobody serves the topic, ResponderDied, ResponderError with type
-        and text of what the responder raised, RequestTimeout, and the errors of ``publish()``. When
-        it is cancelled, a request that nobody has begun to answer is taken back.
+        and text of what the responder raised, RequestTimeout, the errors of ``publish()``,
+        TypeError for a ``type`` that nothing decodes into, and ValueError for a timeout below zero
+        and for what is no member's id. When it is cancelled, a request that nobody has begun to
+        answer is taken back.
         """
-        bus = self._bus or self._join_bus()
+        bus = self._asks_through(timeout, type)
         replies = await bus.requests.ask(topic, data, to=to, timeout=timeout, wanted=type)
         reply = next(iter(replies.values()))
         if isinstance(reply, BaseException):
@@ -294,11 +304,21 @@ class Channel(SocketChannel):
 
         What a responder raised stands in its place as a ResponderError. After ``timeout`` seconds
         (None: no bound) those who have not replied are missing, and so are those who died; nobody
-        serving the topic is an empty dictionary. Raises the errors of ``publish()``.
+        serving the topic is an empty dictionary. Raises the errors of ``publish()``, and TypeError
+        and ValueError as ``request()`` does.
         """
-        bus = self._bus or self._join_bus()
+        bus = self._asks_through(timeout, type)
         replies = await bus.requests.ask(topic, data, everyone=True, timeout=timeout, wanted=type)
         return {member.hex(): reply for member, reply in replies.items()}
+
+    def _asks_through(self, timeout: float | None, wanted: Any) -> BusClient:
+        """Check what requests have in common; return their bus."""
+        check_timeout(timeout)
+        if wanted is not None:
+            from open_channel.bus.core import codec
+
+            codec.check_type(wanted)
+        return self._bus or self._join_bus()
 
     # --- members, locks --------------------------------------------------------------------
 
@@ -323,7 +343,7 @@ class Channel(SocketChannel):
 
         It is the kernel's: released at its holder's death, and never taken away from a living one.
         ``timeout`` is in seconds; None waits for ever, 0 tries once. Raises WaitTimeout when it
-        passes.
+        passes; ``lock()`` itself NameInvalid, and ValueError for a timeout below zero.
         """
         from open_channel.bus.locks import Lock
 
@@ -338,7 +358,8 @@ class Channel(SocketChannel):
         """Wait until this member leads ``name``, then run ``run()`` and return its result.
 
         Exactly one member leads while anybody wants to; when it dies or returns, the next one does
-        within milliseconds. When this is cancelled, ``run()`` is, and the next one leads.
+        within milliseconds. When this is cancelled, ``run()`` is, and the next one leads. Raises
+        NameInvalid, and what ``run()`` raises.
         """
         from open_channel.bus.locks import lead
 

@@ -97,7 +97,7 @@ class Job(Message, kw_only=True):
         """It is done; again is harmless.
 
         Asking for the next job does this by itself. Can be called from any thread. Raises JobLost
-        when it was given to another consumer meanwhile (see ``lost``), and what closed the channel.
+        when it is this consumer's no more (see ``lost``), and what closed the channel.
         """
         self._finish(self, True)
 

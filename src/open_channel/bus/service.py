@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from open_channel.arguments import check_count
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
 from open_channel.bus.core.records import ENCODED
@@ -46,15 +47,14 @@ class Service:
         concurrency: int,
         wanted: Any,
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency is a number of requests from 1 on, not {concurrency}")
         if not callable(handler):
             raise TypeError(f"a handler is a function, not a {type(handler).__name__}")
+        codec.check_type(wanted)
         self.topic = check_pattern(topic)
         """What it serves."""
         self._client_of = client
         self._handler = handler
-        self._concurrency = concurrency
+        self._concurrency = check_count("concurrency", concurrency, 1)
         self._wanted = wanted
         self._client: BusClient | None = None
         self._interest: Interest | None = None

@@ -11,8 +11,10 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from open_channel.arguments import check_count, check_text
+from open_channel.bus.core import codec
 from open_channel.bus.core.interests import UNKNOWN, Interest
-from open_channel.bus.core.subjects import check_pattern
+from open_channel.bus.core.subjects import MAX_TOPIC, check_pattern
 from open_channel.bus.message import OBJECT, Batch, Job, Message, Mix, Origins, size_of
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
@@ -46,7 +48,8 @@ class Subscription:
 
     It is live from when its ``async with`` block is entered until that is left: what is published
     after ``__aenter__`` has returned, by anybody, arrives. Iterate over it, or ``get()``. Several
-    tasks may do so at once; each message goes to one of them.
+    tasks may do so at once; each message goes to one of them. Before it is entered that raises
+    RuntimeError.
     """
 
     def __init__(
@@ -62,10 +65,9 @@ class Subscription:
     ) -> None:
         if overflow not in {"drop_oldest", "drop_newest", "block"}:
             raise ValueError(f"overflow is drop_oldest, drop_newest or block, not {overflow!r}")
-        if prefetch < 1:
-            raise ValueError(f"prefetch is a number of jobs from 1 on, not {prefetch}")
-        if group == "":
-            raise ValueError(f"a group is a name, not {group!r}")
+        if group is not None and not 0 < len(check_text("group", group)) <= MAX_TOPIC:
+            raise ValueError(f"group is a name of 1 to {MAX_TOPIC} bytes of UTF-8")
+        codec.check_type(wanted)
         self.pattern = check_pattern(pattern)
         """What it subscribes to."""
         self.group = group
@@ -74,8 +76,8 @@ class Subscription:
         """What ``message.data`` is decoded into and checked against; None: as it was sent."""
         self._client_of = client
         self._overflow = overflow
-        self._prefetch = prefetch
-        self._bound = queue
+        self._prefetch = check_count("prefetch", prefetch, 1)
+        self._bound = None if queue is None else check_count("queue", queue)
         self._client: BusClient | None = None
         self._interest: Interest | None = None
         self._live = False
@@ -313,9 +315,8 @@ class Subscription:
                 return None
 
     def _take_job(self, hand: Hand) -> Job | None:
-        assert self._client is not None, "a subscription is used inside its block"
         before, hand.job = hand.job, None
-        if before is not None and self._client.error is None:
+        if before is not None and self._client is not None and self._client.error is None:
             self._settle(before, True)
         with self._lock:
             if self._jobs:
@@ -396,9 +397,11 @@ class Subscription:
     def at_end(self) -> bool:
         """Whether nothing will follow what has arrived.
 
-        Raises what ended it, if that was an error.
+        Raises what ended it, if that was an error, and RuntimeError when it has not begun.
         """
         if self._error is None:
+            if self._client is None:
+                raise RuntimeError("a subscription is used inside its block")
             return False
         if not isinstance(self._error, ChannelClosed):
             raise self._error.again()
@@ -413,7 +416,7 @@ class Subscription:
             self.on_change()
 
     def _wait(self) -> Waiter:
-        assert self._client is not None, "a subscription is used inside its block"
+        assert self._client is not None
         waiter = Waiter(self._client.loop)
         self._readers.append(waiter)
         return waiter

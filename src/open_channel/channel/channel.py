@@ -6,16 +6,19 @@ What ``open_channel()`` returns has the bus as well: ``open_channel.bus.channel`
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from open_channel.arguments import check_labels, check_timeout
 from open_channel.channel.client import Client
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.listener import Listener
 from open_channel.errors import ChannelClosed, ChannelForked
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
 from open_channel.io.member import Member
+from open_channel.protocol.limits import Limits
 from open_channel.protocol.states import ChannelState
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
     from open_channel.channel.conversation import Peer
     from open_channel.channel.socket import ChannelSocket
-    from open_channel.protocol.limits import Limits
 
 __all__ = ["CONNECT_TIMEOUT", "DEFAULT_NAME", "SocketChannel", "name_and_listener"]
 
@@ -35,12 +37,21 @@ CONNECT_TIMEOUT = 5.0
 """Seconds that the first connection may take, unless said otherwise."""
 
 
-def name_and_listener(name: object, listener: _L | None) -> tuple[str, _L | None]:
-    """Sort out what ``open_channel()`` was given; see there."""
+def name_and_listener(
+    name: object, listener: _L | None, *, blocking: bool = False
+) -> tuple[str, _L | None]:
+    """Sort out what ``open_channel()`` was given; see there.
+
+    To call a generator function runs nothing of it; nor does a coroutine function in a thread.
+    """
     if callable(name) and listener is None:
-        return DEFAULT_NAME, cast("_L", name)
+        name, listener = DEFAULT_NAME, cast("_L", name)
     if listener is not None and not callable(listener):
         raise TypeError(f"a listener is a function, not a {type(listener).__name__}")
+    if inspect.isgeneratorfunction(listener) or inspect.isasyncgenfunction(listener):
+        raise TypeError("a listener is no generator function")
+    if blocking and inspect.iscoroutinefunction(listener):
+        raise TypeError("a listener of the blocking API is a plain function")
     return check_name(name), listener
 
 
@@ -52,14 +63,16 @@ class SocketChannel:
         name: str,
         listener: Listener | None,
         directory: str | os.PathLike[str] | None,
-        limits: Limits,
+        limits: Limits | None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         self._name = name
         self._listener = listener
-        self._directory = directory
-        self._limits = limits
-        self._labels = labels
+        self._directory = None if directory is None else resolve(directory).path
+        self._limits = Limits() if limits is None else limits
+        if not isinstance(self._limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"limits are a Limits, not a {type(limits).__name__}")
+        self._labels = check_labels({} if labels is None else labels)
         self._pid = os.getpid()
         self._member: Member | None = None
         self._client: Client | None = None
@@ -111,8 +124,7 @@ class SocketChannel:
         if self._client is not None:
             self._client.check_open()
             return self._client.socket
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"a timeout is a number of seconds from 0 on, or None, not {timeout}")
+        check_timeout(timeout)
         asyncio.get_running_loop()  # before anything is made
         self._client = Client(self._join(), self._listener, timeout)
         return self._client.socket

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from open_channel.arguments import check_timeout
 from open_channel.channel.conversation import CLOSED_HERE, Conversation
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed
@@ -136,8 +137,9 @@ class ChannelSocket(Conversation):
         ``timeout`` bounds the wait, in seconds; None waits for ever. What is not acknowledged then
         is lost. On the client's side the channel is closed too, and if this process hosts it,
         another takes over in order. Again is harmless. When it is cancelled the
-        socket is destroyed.
+        socket is destroyed. Raises ValueError for a timeout below zero.
         """
+        check_timeout(timeout)
         try:
             if self._error is None:
                 async with asyncio.timeout(timeout):

@@ -74,9 +74,14 @@ def _in_runtime(name: str, place: str | None, why: str, uid: int) -> Candidate:
 
 
 def resolve(directory: str | os.PathLike[str] | None = None) -> Resolved:
-    """The directory of this process's channels; nothing is created."""
+    """The directory of this process's channels; nothing is created.
+
+    Raises ValueError for an empty path: it would mean the working directory.
+    """
     if directory is not None:
-        return Resolved(os.path.abspath(directory), "given to open_channel()")
+        if not (given := os.fsdecode(directory)):
+            raise ValueError("directory is a path, not empty")
+        return Resolved(os.path.abspath(given), "given to open_channel()")
     return next(found for candidate in candidates() if (found := candidate.resolved))
 
 
@@ -135,17 +140,17 @@ def remove_file(path: str) -> bool:
     return True
 
 
-def check_name(name: object) -> str:
-    """The name, when it can name a channel; raises NameInvalid when not."""
+def check_name(name: object, what: str = "channel") -> str:
+    """The name, when it can be one of ``what``; raises NameInvalid when not."""
     if not isinstance(name, str):
-        raise NameInvalid(name=name, reason=f"it is a {type(name).__name__}, not a str")
+        raise NameInvalid(what=what, name=name, reason=f"it is a {type(name).__name__}, not a str")
     if not name:
-        raise NameInvalid(name=name, reason="it is empty")
+        raise NameInvalid(what=what, name=name, reason="it is empty")
     if not name.isprintable():
-        raise NameInvalid(name=name, reason="it holds characters that cannot be printed")
+        raise NameInvalid(what=what, name=name, reason="it holds characters that cannot be printed")
     if (size := len(name.encode())) > _NAME_LIMIT:
         reason = f"it takes {size} bytes of UTF-8 and the limit is {_NAME_LIMIT}"
-        raise NameInvalid(name=name, reason=reason)
+        raise NameInvalid(what=what, name=name, reason=reason)
     return name
 
 

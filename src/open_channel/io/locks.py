@@ -21,6 +21,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from open_channel.arguments import check_timeout
 from open_channel.errors import ChannelError, NameCollision, WaitTimeout
 from open_channel.io.directory import check_name, secure
 from open_channel.io.lockfile import LockFile
@@ -349,10 +350,9 @@ class NamedLock:
     """What ``bus.locks.Lock`` and ``sync.locks.Lock`` have in common."""
 
     def __init__(self, files: ChannelFiles, name: str, timeout: float | None = None) -> None:
-        if timeout is not None and not timeout >= 0:
-            raise ValueError(f"a timeout is a number of seconds from 0 on, or None, not {timeout}")
+        check_timeout(timeout)
         self._files = files
-        self._name = check_name(name)
+        self._name = check_name(name, "lock or leadership")
         self._timeout = timeout
         self._claim: Claim | None = None
         self._acquired = False

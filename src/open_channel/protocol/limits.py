@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from open_channel.arguments import check_count
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
 
 __all__ = ["LONGEST_HEARTBEAT", "Limits"]
@@ -20,6 +21,9 @@ class Limits:
     """The bounds of one channel; the same for all its members, or the smaller of two holds.
 
     Sizes are bytes, times are seconds. A message counts with its own size and four bytes.
+
+    Raises TypeError for a size that is no int and a time that is no number, and ValueError when
+    they are out of bounds or contradict each other.
     """
 
     max_message: int = 64 * _MIB
@@ -61,14 +65,20 @@ class Limits:
     is no room, and on systems other than Linux."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_message <= 2**31:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, int):
+                check_count(field.name, value)
+            elif not isinstance(value, int | float) or isinstance(value, bool):
+                raise TypeError(f"{field.name} is a number of seconds, not {value!r}")
+        if self.max_message > 2**31:
             raise ValueError(f"max_message is {self.max_message}, not 0 to 2 GiB")
-        if not _KIB <= self.window <= self.outbox or not 0 <= self.drain <= self.outbox:
+        if not _KIB <= self.window <= self.outbox or self.drain > self.outbox:
             raise ValueError("window and drain go from 1 KiB and 0 up to what the outbox holds")
         if not 0 < self.heartbeat < self.timeout or self.heartbeat > LONGEST_HEARTBEAT:
             raise ValueError("heartbeat is more than 0, less than the timeout and at most an hour")
-        if not self.lag > 0 or not self.grace > 0 or self.queue < 0 or self.shared < 0:
-            raise ValueError("lag and grace are more than 0, queue and shared are from 0 on")
+        if not self.lag > 0 or not self.grace > 0:
+            raise ValueError("lag and grace are more than 0")
 
     @property
     def max_payload(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, cast
 
+from open_channel.arguments import check_labels
 from open_channel.protocol.limits import LONGEST_HEARTBEAT
 
 __all__ = [
@@ -133,8 +134,10 @@ def decode_host(content: bytes) -> HostRecord | None:
 def decode_member(content: bytes) -> MemberRecord | None:
     """The record; None while there is none, or one that is only half written."""
     fields = _fields(content, _MEMBER)
-    if fields is None or not all(type(value) is str for value in fields["labels"].values()):
+    if fields is None or not is_member_id(fields["member"]):
         return None
-    if not is_member_id(fields["member"]):
+    try:
+        check_labels(fields["labels"])
+    except (TypeError, ValueError):
         return None
     return MemberRecord(**fields)

@@ -16,7 +16,6 @@ from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelClosed, ChannelError
-from open_channel.protocol.limits import Limits
 from open_channel.sync import portal
 from open_channel.sync.socket import ChannelSocket
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from open_channel.bus.subscription import Overflow
     from open_channel.channel.conversation import Peer
     from open_channel.io.directory import ChannelFiles
+    from open_channel.protocol.limits import Limits
     from open_channel.sync.bus import Bus
     from open_channel.sync.locks import Lock
     from open_channel.sync.members import MemberChanges
@@ -81,10 +81,10 @@ def open_channel(
     The parameters are those of ``open_channel.open_channel()``, but that ``listener(socket)`` is a
     plain function: it runs in a thread of its own for each client, with a blocking socket.
 
-    Raises NameInvalid and TypeError as it does.
+    Raises what it raises, and TypeError for a listener that is a coroutine function.
     """
-    name, listener = name_and_listener(name, listener)
-    return Channel(name, listener, directory, limits or Limits(), labels, hosts=hosts)
+    name, listener = name_and_listener(name, listener, blocking=True)
+    return Channel(name, listener, directory, limits, labels, hosts=hosts)
 
 
 class _Opened(AsyncChannel):
@@ -112,7 +112,7 @@ class Channel:
         name: str,
         listener: Listener | None,
         directory: str | os.PathLike[str] | None,
-        limits: Limits,
+        limits: Limits | None,
         labels: Mapping[str, str] | None = None,
         *,
         hosts: bool = True,

@@ -34,8 +34,9 @@ class Subscription:
 
     It is live from when its ``with`` block is entered until that is left: what is published after
     that, by anybody, arrives. Iterate over it, or ``get()``. Several threads may do so at once;
-    each message goes to one of them. In a forked child it raises ChannelForked: what arrives stays
-    the parent's, and the child subscribes for itself.
+    each message goes to one of them. Before it is entered that raises RuntimeError. In a forked
+    child it raises ChannelForked: what arrives stays the parent's, and the child subscribes for
+    itself.
     """
 
     def __init__(

@@ -97,6 +97,16 @@ def test_bytes_are_taken_for_messagepack_when_a_type_is_given():
     assert "malformed" in refused(b"\xc1", Item, encoded=False)
 
 
+def test_a_type_is_checked_before_there_is_data():
+    fit: list[Any] = [None, int, Item, list[Item]]
+    for kind in fit:
+        codec.check_type(kind)
+    misfit: list[Any] = [5, "int", {}]
+    for kind in misfit:
+        with pytest.raises(TypeError):
+            codec.check_type(kind)
+
+
 # --- everything else ------------------------------------------------------------------------------
 
 plain = st.recursive(

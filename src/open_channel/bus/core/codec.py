@@ -16,7 +16,7 @@ from open_channel.errors import PayloadInvalid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["decode", "encode"]
+__all__ = ["check_type", "decode", "encode"]
 
 _HERE = "this process"
 _encode = msgspec.msgpack.Encoder().encode
@@ -30,7 +30,7 @@ def encode(data: object, topic: str = "") -> tuple[bytes, bool]:
     bytes, bytearray and memoryview pass untouched (what may change later is copied). Anything else
     is encoded: None, numbers, str, lists, dicts, dates, UUIDs, enums, dataclasses, Structs...
 
-    Raises PayloadInvalid, naming ``topic``, when it cannot be.
+    Raises PayloadInvalid, naming ``topic`` if there is one, when it cannot be.
     """
     if isinstance(data, bytes):
         return data, False
@@ -60,6 +60,12 @@ def decode(body: bytes, encoded: bool, type: Any, topic: str, sender: str) -> An
         return decoder(body)
     except _MISFITS as error:
         raise PayloadInvalid(topic=topic, sender=sender, reason=_reason(error)) from error
+
+
+def check_type(type: Any) -> None:  # noqa: A002 (as in decode())
+    """Raises TypeError when nothing can be decoded into ``type``; None is any."""
+    if type is not None:
+        _decoder(type)
 
 
 def _reason(error: Exception) -> str:

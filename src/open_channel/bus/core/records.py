@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 
+from open_channel.arguments import check_labels
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.batches import LARGE, LENGTH, Large, Message, unpack
 
@@ -94,7 +95,6 @@ NUMBERS = 1 << 63
 """Of messages: they travel as 64 bits, and so does what is made of them."""
 
 _ID = len(NOBODY)
-_LABELS = 8 * 1024  # characters; what is read of a presence file holds them, however escaped
 
 
 class Flag(IntFlag):
@@ -282,9 +282,7 @@ class MemberInfo(msgspec.Struct, array_like=True, frozen=True):
         if len(self.id) != _ID:
             raise ValueError(f"a member's id of {len(self.id)} bytes")
         if self.labels:
-            size = sum(len(key) + len(value) for key, value in self.labels.items())
-            if size > _LABELS:
-                raise ValueError(f"labels of {size} characters, over the limit of {_LABELS}")
+            check_labels(self.labels)
 
 
 class Subscribe(msgspec.Struct, array_like=True, frozen=True, tag=1):
