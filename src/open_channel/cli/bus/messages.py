@@ -16,6 +16,7 @@ from open_channel.bus.message import Job
 from open_channel.cli.bus.membership import joined, others, run, visiting
 from open_channel.cli.bus.text import as_line, as_value, data_of, json_line, one_line, print_soon
 from open_channel.cli.output import fail, print_json, warn
+from open_channel.cli.streams import while_read
 from open_channel.errors import ChannelError, JobLost, NoResponders, RequestError
 from open_channel.protocol.limits import Limits
 
@@ -62,23 +63,28 @@ async def _chunks() -> AsyncIterator[bytes]:
 
     It is read in a thread of its own that nobody waits for: an event loop cannot wait for a file,
     and a thread that waits for a terminal cannot be stopped.
+
+    Raises OSError, and typer.Exit when it is closed.
     """
+    if sys.stdin is None:
+        raise fail("standard input is closed")
+    source = sys.stdin.fileno()
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(1)
+    chunks: asyncio.Queue[bytes | Exception] = asyncio.Queue(1)
 
     def read() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            chunk: bytes | OSError = b"..."
+            chunk: bytes | Exception = b"..."
             while chunk and isinstance(chunk, bytes):
                 try:
-                    chunk = os.read(sys.stdin.fileno(), _CHUNK)
-                except OSError as error:
+                    chunk = os.read(source, _CHUNK)
+                except Exception as error:
                     chunk = error
                 asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
 
     threading.Thread(target=read, name="open-channel stdin", daemon=True).start()
     while chunk := await chunks.get():
-        if isinstance(chunk, OSError):
+        if isinstance(chunk, Exception):
             raise chunk
         yield chunk
 
@@ -184,6 +190,7 @@ async def _subscribe(
         joined(at, name) as channel,
         # One job in hand: what this one is slow to print, others can do.
         channel.subscribe(pattern, group=group, prefetch=1) as messages,
+        while_read(),
     ):
         warn(f"subscribed to {pattern}")
         left = count
