@@ -109,6 +109,25 @@ def test_lines_of_json(shop: Channel):
         assert [lines.get(DEADLINE).data for _ in range(2)] == [1, {"a": 2}]
 
 
+def test_a_blank_line_is_no_json(shop: Channel):
+    with shop.subscribe("lines") as lines:
+        done = command("pub", "shop", "lines", "-", "--json", input="1\n\n3\n", code=1)
+        assert done.stdout == ""
+        assert done.stderr.startswith("open-channel: line 2 is no JSON")
+        assert lines.get(DEADLINE).data == 1
+        shop.publish("lines", "next")
+        assert lines.get(DEADLINE).data == "next"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("pub", "shop", "a", "-", "--whole"), ("req", "shop", "a", "-")]
+)
+def test_an_empty_standard_input_is_no_json(shop: Channel, arguments: tuple[str, ...]):
+    done = command(*arguments, "--json", input="", code=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("open-channel: standard input is no JSON")
+
+
 def test_standard_input_as_one_message(shop: Channel):
     content = os.urandom(3_000_000)
     with shop.subscribe("files") as files:
@@ -332,7 +351,7 @@ def test_some_of_all_fail(shop: Channel):
         (("price", "fail"), r"LookupError: no\nsuch thing"),
         (("slow", "x", "--timeout", "0.2"), "no reply from 'slow' within 0.2 s"),
         (("slow", "x", "--all", "--timeout", "0.2"), "no replies from 'slow' within 0.2 s"),
-        (("nothing", "x", "--all"), "no replies from 'nothing'"),
+        (("nothing", "x", "--all"), "nobody serves 'nothing'"),
         (("price", "x", "--to", "abc"), "a member's id is 32 hexadecimal digits"),
         (("price", "x", "--to", "ab" * 16), "nobody serves 'price'"),
         (("price", "{", "--json"), "DATA is no JSON"),

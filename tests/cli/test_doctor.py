@@ -12,7 +12,7 @@ import pytest
 
 from open_channel import ChannelSocket, open_channel
 from open_channel.cli.doctor import passed_over
-from open_channel.io.directory import Resolved, resolve
+from open_channel.io.directory import ChannelFiles, Resolved, resolve
 
 
 async def listen(socket: ChannelSocket) -> None:
@@ -80,6 +80,28 @@ def test_a_missing_directory_is_not_made(run_json: Callable[..., Any], channel_d
     assert findings(document, "flock") == [("ok", f"works in {channel_dir}")]
     assert document["why"] == "--directory"
     assert list(channel_dir.iterdir()) == []
+
+
+def test_a_directory_that_the_system_refuses(run_json: Callable[..., Any]):
+    if not Path("/proc/self").exists():
+        pytest.skip("no /proc")
+    document = run_json("doctor", "-d", "/proc/missing", code=1)
+    ((status, text),) = findings(document, "access")
+    assert status == "problem"
+    assert text.startswith("missing, and none can be made in /proc: ")
+    assert [status for status, _ in findings(document, "flock")] == ["note"]
+
+
+@pytest.mark.parametrize("below", ["a", "a/b"])
+def test_a_directory_below_a_file(run_json: Callable[..., Any], channel_dir: Path, below: str):
+    file = channel_dir / "file"
+    file.touch()
+    document = run_json("doctor", "-d", str(file / below), code=1)
+    text = f"missing, and {file} is not a directory"
+    assert findings(document, "access") == [("problem", text)]
+    assert [each["check"] for each in document["findings"] if each["status"] == "problem"] == [
+        "access"
+    ]
 
 
 def test_a_path_that_is_too_long(run_json: Callable[..., Any], channel_dir: Path):
@@ -196,6 +218,17 @@ def test_a_lock_in_other_hands(
     ((status, text),) = findings(run_json("doctor"), "chat (listener)")
     assert status == "note"
     assert f"pid {os.getpid()} holds its lock" in text
+
+
+async def test_a_lock_of_the_user_is_not_stale(run_json: Callable[..., Any], channel_dir: Path):
+    async with open_channel("shop") as channel:
+        key = ChannelFiles.of(str(channel_dir), "shop").key
+        async with channel.lock("till"):
+            assert list(channel_dir.glob(f"{key}.k.*"))
+            assert findings(run_json("doctor"), "files") == [("ok", "nothing stale")]
+        assert list(channel_dir.glob(f"{key}.k.*"))  # it stays, for the next one
+        assert findings(run_json("doctor"), "files") == [("ok", "nothing stale")]
+    assert findings(run_json("doctor"), "files") == [("ok", "nothing stale")]
 
 
 def test_what_is_stale_is_a_note_and_stays(run_json: Callable[..., Any], channel_dir: Path):

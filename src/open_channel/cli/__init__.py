@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 
+from open_channel.cli.streams import end_output, replace_closed
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; without its extra, say what to install and exit with 2."""
+    replace_closed()
     try:
         from open_channel.cli.app import app
     except ModuleNotFoundError as error:
@@ -22,4 +25,7 @@ def main() -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
-    app(prog_name="open-channel")
+    try:
+        app(prog_name="open-channel")
+    finally:
+        end_output()

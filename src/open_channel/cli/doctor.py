@@ -1,6 +1,7 @@
 """``doctor``: whether channels can work here, why they live where they live, and who holds what.
 
-It changes nothing; to see whether ``flock`` works it makes one file for a moment and removes it.
+It changes nothing. To see whether ``flock`` works it makes one file for a moment and removes it,
+and so it does with a directory where the channels' own is missing.
 """
 
 from __future__ import annotations
@@ -105,19 +106,31 @@ def passed_over(where: Resolved) -> list[Finding]:
 
 def _security(path: str) -> Finding:
     if not os.path.lexists(path):
-        parent = _existing(path)
-        if os.access(parent, os.W_OK | os.X_OK):
-            return Finding("access", OK, "missing; the first member makes it")
-        return Finding("access", PROBLEM, f"missing, and {parent} is not writable")
+        if reason := _unmakable(path):
+            return Finding("access", PROBLEM, f"missing, and {reason}")
+        return Finding("access", OK, "missing; the first member makes it")
     reason = insecurity(path)
     status = os.lstat(path)
     facts = f"owner {_user(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
     return Finding("access", PROBLEM, reason) if reason else Finding("access", OK, facts)
 
 
+def _unmakable(path: str) -> str:
+    """Why a directory that is missing cannot be made; empty when it can."""
+    parent = _existing(path)
+    if not os.path.isdir(parent):
+        return f"{parent} is not a directory"
+    try:
+        # Permissions do not tell: in /proc nobody can make one, whatever its mode says.
+        os.rmdir(tempfile.mkdtemp(prefix="open-channel-doctor.", dir=parent))
+    except OSError as error:
+        return f"none can be made in {parent}: {error.strerror}"
+    return ""
+
+
 def _existing(path: str) -> str:
-    """The nearest directory above ``path`` that exists."""
-    while not os.path.isdir(path := os.path.dirname(path)):
+    """The nearest thing above ``path`` that exists."""
+    while not os.path.lexists(path := os.path.dirname(path)):
         pass
     return path
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from open_channel.cli.bus.membership import others, run, visiting
 from open_channel.cli.bus.text import json_line, one_line, print_soon
 from open_channel.cli.output import console, print_json, table
+from open_channel.cli.streams import while_read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def watch_members(at: Resolved, name: str, *, as_json: bool) -> None:
     line = _json_line if as_json else _text_line
 
     async def show() -> None:
-        async with visiting(at, name) as channel:
+        async with visiting(at, name) as channel, while_read():
             # Nothing can happen between the two: the loop has no turn.
             print("".join([line("present", member) for member in others(channel)]), end="")
             sys.stdout.flush()

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from open_channel.bus.message import Job
 from open_channel.cli.bus.membership import joined, others, run, visiting
 from open_channel.cli.bus.text import as_line, as_value, data_of, json_line, one_line, print_soon
 from open_channel.cli.output import fail, print_json, warn
-from open_channel.errors import ChannelError, JobLost, RequestError
+from open_channel.cli.streams import while_read
+from open_channel.errors import ChannelError, JobLost, NoResponders, RequestError
 from open_channel.protocol.limits import Limits
 
 if TYPE_CHECKING:
@@ -36,16 +38,21 @@ _LARGEST = Limits().max_message
 
 
 def _parse(text: str | bytes, what: str, *, as_json: bool) -> Any:
-    """What to send: bytes, or what a JSON text says (nothing is an empty message in both).
+    """What to send: bytes, or what a JSON text says.
 
     Raises typer.Exit when it is no JSON.
     """
-    if not as_json or not text:
+    if not as_json:
         return text if isinstance(text, bytes) else os.fsencode(text)  # as they were given
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise fail(f"{what} is no JSON: {error}") from None
+
+
+def _parse_data(data: str, *, as_json: bool) -> Any:
+    """What DATA says; without it the message is empty, whatever is expected."""
+    return _parse(data, "DATA", as_json=as_json and data != "")
 
 
 # --- standard input -------------------------------------------------------------------------------
@@ -56,23 +63,28 @@ async def _chunks() -> AsyncIterator[bytes]:
 
     It is read in a thread of its own that nobody waits for: an event loop cannot wait for a file,
     and a thread that waits for a terminal cannot be stopped.
+
+    Raises OSError, and typer.Exit when it is closed.
     """
+    if sys.stdin is None:
+        raise fail("standard input is closed")
+    source = sys.stdin.fileno()
     loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(1)
+    chunks: asyncio.Queue[bytes | Exception] = asyncio.Queue(1)
 
     def read() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            chunk: bytes | OSError = b"..."
+            chunk: bytes | Exception = b"..."
             while chunk and isinstance(chunk, bytes):
                 try:
-                    chunk = os.read(sys.stdin.fileno(), _CHUNK)
-                except OSError as error:
+                    chunk = os.read(source, _CHUNK)
+                except Exception as error:
                     chunk = error
                 asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
 
     threading.Thread(target=read, name="open-channel stdin", daemon=True).start()
     while chunk := await chunks.get():
-        if isinstance(chunk, OSError):
+        if isinstance(chunk, Exception):
             raise chunk
         yield chunk
 
@@ -118,7 +130,7 @@ def publish(
 
 async def _messages(data: str, *, as_json: bool, whole: bool) -> AsyncIterator[Any]:
     if data != _STDIN:
-        yield _parse(data, "DATA", as_json=as_json)
+        yield _parse_data(data, as_json=as_json)
     elif whole:
         yield _parse(await _whole(), "standard input", as_json=as_json)
     else:
@@ -178,6 +190,7 @@ async def _subscribe(
         joined(at, name) as channel,
         # One job in hand: what this one is slow to print, others can do.
         channel.subscribe(pattern, group=group, prefetch=1) as messages,
+        while_read(),
     ):
         warn(f"subscribed to {pattern}")
         left = count
@@ -276,7 +289,9 @@ def request_all(
     """Print each reply and whose it is; exit code 1 when there is none, or an error among them."""
 
     async def ask(channel: Channel, question: Any) -> None:
+        begun = time.monotonic()
         replies = await channel.request_all(topic, question, timeout=timeout)
+        waited = time.monotonic() - begun
         errors = {who: reply for who, reply in replies.items() if isinstance(reply, Exception)}
         good = {who: reply for who, reply in replies.items() if who not in errors}
         if as_json:
@@ -288,6 +303,8 @@ def request_all(
             await print_soon("".join(f"{line}\n" for line in lines))
         for error in errors.values():
             warn(one_line(str(error)))
+        if not replies and waited < timeout:  # it waits for whoever serves it
+            raise fail(str(NoResponders(topic=topic)))
         if not replies:
             raise fail(f"no replies from {topic!r} within {timeout:g} s")
         if errors:
@@ -302,6 +319,6 @@ async def _ask(
     if data == _STDIN:
         question = _parse(await _whole(), "standard input", as_json=as_json)
     else:
-        question = _parse(data, "DATA", as_json=as_json)
+        question = _parse_data(data, as_json=as_json)
     async with visiting(at, name) as channel:
         await ask(channel, question)

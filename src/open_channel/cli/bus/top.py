@@ -19,6 +19,7 @@ from open_channel.cli.bus.members import labels, member_facts
 from open_channel.cli.bus.membership import others, run, visiting
 from open_channel.cli.bus.text import json_line, one_line, print_soon
 from open_channel.cli.output import age, console, grid, table
+from open_channel.cli.streams import while_read
 from open_channel.errors import RequestError
 from open_channel.io.directory import ChannelFiles
 from open_channel.io.presence import list_members
@@ -75,7 +76,11 @@ def watch(at: Resolved, name: str, *, plain: bool, as_json: bool, seconds: float
 
 
 async def _watch(at: Resolved, name: str, view: View, seconds: float | None) -> None:
-    async with visiting(at, name) as channel, channel.subscribe(">") as everything:
+    async with (
+        visiting(at, name) as channel,
+        channel.subscribe(">") as everything,
+        while_read(),
+    ):
         traffic = Traffic(time.monotonic())
         counting = asyncio.ensure_future(_count(everything, traffic))
         files = ChannelFiles.of(at.path, name)
