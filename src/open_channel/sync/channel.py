@@ -254,11 +254,11 @@ class Channel:
         then may be lost. If this process hosts the channel, another takes over in order.
         Again is harmless.
         """
+        timeout = portal.bound(timeout)
         _open.discard(self)
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
-        timeout = portal.bound(timeout)
         limit = None if timeout is None else timeout + portal.LEAVING
         bus = self._bus
         if bus is not None and bus.client.error is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import math
 import sys
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from open_channel.arguments import check_timeout
 from open_channel.errors import WaitTimeout
 from open_channel.io.background import background_loop
 
@@ -36,11 +36,8 @@ def frozen() -> bool:
 
 def bound(timeout: float | None) -> float | None:
     """A timeout as it can be waited for; None for ever. Raises ValueError for one below zero."""
-    if timeout is None:
-        return None
-    if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"a timeout is a number of seconds from 0 on, or None, not {timeout}")
-    return timeout if timeout < threading.TIMEOUT_MAX / 2 else None
+    check_timeout(timeout)
+    return timeout if timeout is not None and timeout < threading.TIMEOUT_MAX / 2 else None
 
 
 def call(function: Callable[[], _Result]) -> _Result:

@@ -235,11 +235,11 @@ class ChannelSocket:
         the client's side the channel is closed too, and if this process hosts it, another takes
         over in order.
         """
+        timeout = portal.bound(timeout)
         socket = self._socket
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
-        timeout = portal.bound(timeout)
 
         async def close() -> None:
             self._move()
