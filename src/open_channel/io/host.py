@@ -150,8 +150,10 @@ class Host:
         previous = decode_host(self._lock.read())
         self._lock.write(encode_record(self.record))
         if previous is not None:
-            # Its lock was free, so its hosting is over, and the file's name is its alone.
-            remove_file(self.files.path(previous.socket))
+            # Its lock was free, so its hosting is over, and the file's name is its alone. Not the
+            # name that it tells: whoever has forged it may have told another file's.
+            service = self.record.service[0]
+            remove_file(self.files.path(self.files.socket(service, previous.hosting)))
 
     def serve(self) -> None:
         """Begin to accept."""
