@@ -410,12 +410,17 @@ class _Arrival:
     async def _start(self) -> None:
         try:
             await self._wire.start()
+        self._task.add_done_callback(self._started)
         except OSError as error:
             self.wire_lost(str(error))
 
     def expire(self, now: float) -> None:
         if now > self._deadline:
             self.abort(f"no hello within {_HANDSHAKE} s")
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before it began, maybe, as the event loop's end does
+            self._wire.sock.close()
 
     def abort(self, reason: str) -> None:
         self._wire.abort(reason)
