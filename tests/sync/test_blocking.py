@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import itertools
 import math
 import queue
@@ -420,6 +421,42 @@ def test_a_blocking_host_serves_while_the_programs_event_loop_is_blocked(opened:
         return socket.read(DEADLINE)  # blocks this event loop, and no other
 
     assert asyncio.run(program()) == b"hello"
+
+
+# --- what is known --------------------------------------------------------------------------------
+
+
+def test_a_socket_has_the_properties_of_the_asyncio_one():
+    def properties(kind: type) -> set[str]:
+        return {name for name, value in inspect.getmembers(kind) if isinstance(value, property)}
+
+    assert properties(ChannelSocket) == properties(open_channel.ChannelSocket)
+
+
+def test_what_a_socket_knows_of_itself(opened: Opened):
+    go_on = threading.Event()
+
+    def listener(socket: ChannelSocket) -> None:
+        go_on.wait(DEADLINE)
+        assert not socket.closed
+        assert (socket.name, socket.max_message) == ("knows", SMALL.max_message)
+        echo(socket)
+
+    socket = opened("knows", listener, limits=SMALL).connect()
+    assert (socket.name, socket.closed, socket.backlog) == ("knows", False, 0)
+    assert (socket.max_message, socket.drain_limit) == (SMALL.max_message, SMALL.drain)
+    for count in range(1, 4):
+        socket.write(bytes(500))
+        # In the queue, in the outbox, or on its way: it counts until it is acknowledged.
+        wait_for(lambda count=count: socket.backlog >= 500 * count, "it counts")
+    assert socket.backlog < 1700
+    go_on.set()
+    for _ in range(3):
+        assert socket.read(DEADLINE) == bytes(500)
+    wait_for(lambda: socket.backlog == 0, "all is acknowledged")
+    socket.close()
+    assert socket.closed
+    assert socket.name == "knows"
 
 
 # --- first use by several threads ----------------------------------------------------------------

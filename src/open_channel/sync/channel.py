@@ -250,7 +250,7 @@ class Channel:
 
         ``timeout`` bounds either wait, in seconds; None waits for ever. What has not arrived by
         then may be lost. If this process hosts the channel, another takes over in order.
-        Again is harmless.
+        Again is harmless. In its own listener: see ``ChannelSocket.close()``.
         """
         exits.forget(self)
         self._closed = True
