@@ -15,7 +15,7 @@ _SIZE = 256 * 1024
 
 
 def body(number: int, size: int) -> bytes:
-    return number.to_bytes(4, "big") * (size // 4)
+    return number.to_bytes(4, "big") * (size // 4) + bytes(size % 4)
 
 
 def tell(key: str, value: int = 0) -> None:

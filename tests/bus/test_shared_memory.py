@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -15,11 +16,12 @@ import pytest
 from open_channel import Channel, Job, Limits, Message, open_channel
 from open_channel.io.arena import Foreign
 from open_channel.io.wire import Wire
+from open_channel.protocol.batches import LARGE
 from open_channel.protocol.shared import Place
 from open_channel.sync import open_channel as open_channel_here
 from tests.bus import large_process
 from tests.bus.conftest import Joiner
-from tests.processes import Process, Processes, processes, wait_for
+from tests.processes import DEADLINE, Process, Processes, processes, wait_for
 
 __all__ = ["processes"]
 
@@ -49,6 +51,19 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Written:
 
     monkeypatch.setattr(Wire, "write", counting)
     return since
+
+
+@pytest.fixture
+def broken(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What was logged of connections that ended under an open channel, and of all that is worse."""
+    caplog.set_level(logging.INFO, "open_channel")
+
+    def found() -> list[str]:
+        records = [(record.levelno, record.getMessage()) for record in caplog.records]
+        assert records  # of connections that were made
+        return [text for level, text in records if level > logging.INFO or "lost the host" in text]
+
+    return found
 
 
 def body(number: int, size: int = MIB) -> bytes:
@@ -156,6 +171,53 @@ async def test_a_listener_and_its_client(channel_dir: Path, written: Written) ->
         assert await socket.read() == FIRST + b"!"
     assert written() < len(FIRST)
     await socket.close()
+
+
+# What precedes the body in a message, and is not shared, may make it larger than what is shared.
+AROUND = range(LARGE - 3, LARGE + 2)
+
+
+async def test_messages_about_as_large_as_what_is_shared(
+    channel_dir: Path, broken: Callable[[], list[str]]
+) -> None:
+    async def listener(socket: Any) -> None:
+        async for message in socket:
+            socket.write(message)
+
+    async with open_channel("chat", listener).connect() as socket:
+        for size in (len(FIRST), *AROUND):
+            for number in range(2):
+                socket.write(body(number, size))
+                assert await socket.read() == body(number, size)
+    assert broken() == []
+
+
+def test_messages_about_as_large_as_what_is_shared_between_threads(
+    channel_dir: Path, broken: Callable[[], list[str]]
+) -> None:
+    def listener(socket: Any) -> None:
+        for message in socket:
+            socket.write(message)
+
+    with open_channel_here("chat", listener).connect() as socket:
+        for size in (len(FIRST), *AROUND):
+            for number in range(2):
+                socket.write(body(number, size))
+                assert socket.read(DEADLINE) == body(number, size)
+    assert broken() == []
+
+
+async def test_publications_about_as_large_as_what_is_shared(
+    join: Joiner, broken: Callable[[], list[str]]
+) -> None:
+    host = await join()
+    publisher = await join(hosts=False)
+    async with host.subscribe("big") as one, publisher.subscribe("big") as other:
+        await warm(publisher, one, other)
+        for size in range(LARGE - 62, LARGE + 9):
+            await publisher.publish("big", body(size, size))
+            assert (await one.get()).body == (await other.get()).body == body(size, size)
+    assert broken() == []
 
 
 @pytest.mark.parametrize("who", ["publisher", "host"])

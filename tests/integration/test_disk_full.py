@@ -1,4 +1,4 @@
-"""A full disk: nothing on disk is needed once a channel is open, not even to take it over."""
+"""A full disk: only the first host of a channel needs room there; to take it over needs none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from open_channel import ChannelSocket, open_channel
+from open_channel import ChannelSocket, ConnectTimeout, open_channel
 from tests.processes import Processes
 
 HOST = """
@@ -64,3 +64,21 @@ async def test_a_takeover_needs_no_room_on_the_disk(small_disk: Path, processes:
     socket.write(b"after")
     assert await socket.read() == b"second host: after"
     await channel.close()
+
+
+async def test_who_cannot_host_for_want_of_room_says_so(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+):
+    async def listener(socket: ChannelSocket) -> None:
+        pass
+
+    directory = small_disk / "c"
+    directory.mkdir(mode=0o700)
+    fill(small_disk)
+    channel = open_channel("full", listener, directory=directory)
+    with pytest.raises(ConnectTimeout, match=r"could not host: .*No space left on device"):
+        await channel.connect(0.5).wait_connected()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    (small_disk / "fill").unlink()
+    async with open_channel("full", listener, directory=directory).connect():
+        pass

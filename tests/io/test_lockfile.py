@@ -157,9 +157,17 @@ def test_content_larger_than_the_file(path: str) -> None:
 
 
 def test_nothing_there(path: str) -> None:
+    assert read_file(path, strict=True) == (b"", None, None)
     assert read_file(path) == (b"", None, None)
     assert file_status(path) is None
     assert not is_locked(path)
+
+
+def test_what_cannot_be_opened(tmp_path: Path, path: str) -> None:
+    os.symlink(tmp_path, path)
+    assert read_file(path) == (b"", None, None)
+    with pytest.raises(OSError, match="symbolic links"):
+        read_file(path, strict=True)
 
 
 def test_testing_does_not_disturb(path: str) -> None:

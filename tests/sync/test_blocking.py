@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 import itertools
+import math
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +21,7 @@ import open_channel
 from open_channel import ChannelClosed, Limits, MessageTooLarge, WaitTimeout
 from open_channel.io.background import background_loop
 from open_channel.sync import Channel, ChannelSocket
+from open_channel.sync import open_channel as open_blocking
 from tests.processes import wait_for
 
 Opened = Callable[..., Channel]
@@ -65,6 +71,57 @@ def test_wait_connected_gives_up_after_its_own_timeout(opened: Opened):
         socket.wait_connected(0.05)
     assert caught.value.what == "a connection"
     assert channel.state == "connecting"
+
+
+def test_a_timeout_of_zero_is_enough_for_what_need_not_wait(opened: Opened):
+    socket = opened("zero", echo).connect()
+    socket.wait_connected(DEADLINE)
+    socket.wait_connected(0)
+    socket.write(b"message", timeout=0)
+    socket.drain(0)
+    wait_for(lambda: socket._socket._messages, "the answer is here")
+    assert socket.read(0) == b"message"
+
+
+def test_no_timeout_is_too_long(opened: Opened):
+    channel = opened("long", echo)
+    socket = channel.connect(None)
+    socket.wait_connected(math.inf)
+    socket.write(b"message", timeout=math.inf)
+    assert socket.read(math.inf) == b"message"
+    with channel.subscribe("topic") as messages, channel.watch_members() as changes:
+        channel.publish("topic", 1, confirm=True, timeout=math.inf)
+        assert channel.flush(math.inf) == ()
+        assert messages.get(math.inf).data == 1
+        with opened("long"):
+            assert changes.get(math.inf).kind == "joined"
+    with ThreadPoolExecutor() as pool, channel.lock("lock"):
+        lock = channel.lock("lock", timeout=math.inf)
+        waiting = pool.submit(lock.acquire)
+        wait_for(lambda: lock._claim or waiting.done(), "it waits")
+    waiting.result(DEADLINE)
+    lock.release()
+    socket.close(math.inf)
+    channel.close(None)
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, -math.inf, math.nan])
+def test_a_timeout_below_zero_is_refused(opened: Opened, timeout: float):
+    channel = opened("below", echo)
+    socket = channel.connect()
+    socket.write(b"message")
+    with channel.subscribe("topic") as messages, channel.watch_members() as changes:
+        calls: list[Callable[[], object]] = [
+            lambda: socket.read(timeout),
+            lambda: socket.wait_connected(timeout),
+            lambda: channel.flush(timeout),
+            lambda: messages.get(timeout),
+            lambda: changes.get(timeout),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match="a number of seconds from 0 on"):
+                call()
+    assert socket.read(DEADLINE) == b"message"
 
 
 def test_write_waits_for_room_and_gives_up_after_its_timeout(opened: Opened):
@@ -364,6 +421,142 @@ def test_a_blocking_host_serves_while_the_programs_event_loop_is_blocked(opened:
         return socket.read(DEADLINE)  # blocks this event loop, and no other
 
     assert asyncio.run(program()) == b"hello"
+
+
+# --- what is known --------------------------------------------------------------------------------
+
+
+def test_a_socket_has_the_properties_of_the_asyncio_one():
+    def properties(kind: type) -> set[str]:
+        return {name for name, value in inspect.getmembers(kind) if isinstance(value, property)}
+
+    assert properties(ChannelSocket) == properties(open_channel.ChannelSocket)
+
+
+def test_what_a_socket_knows_of_itself(opened: Opened):
+    go_on = threading.Event()
+
+    def listener(socket: ChannelSocket) -> None:
+        go_on.wait(DEADLINE)
+        assert not socket.closed
+        assert (socket.name, socket.max_message) == ("knows", SMALL.max_message)
+        echo(socket)
+
+    socket = opened("knows", listener, limits=SMALL).connect()
+    assert (socket.name, socket.closed, socket.backlog) == ("knows", False, 0)
+    assert (socket.max_message, socket.drain_limit) == (SMALL.max_message, SMALL.drain)
+    for count in range(1, 4):
+        socket.write(bytes(500))
+        # In the queue, in the outbox, or on its way: it counts until it is acknowledged.
+        assert 500 * count <= socket.backlog < 550 * count
+    go_on.set()
+    for _ in range(3):
+        assert socket.read(DEADLINE) == bytes(500)
+    wait_for(lambda: socket.backlog == 0, "all is acknowledged")
+    socket.close()
+    assert socket.closed
+    assert socket.name == "knows"
+
+
+# --- first use by several threads ----------------------------------------------------------------
+
+
+def test_threads_that_connect_first_at_once_share_one_socket(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+):
+    count = 20
+    together = threading.Barrier(count)
+    connect = Channel._connect
+
+    def connect_together(channel: Channel) -> object:
+        connected = connect(channel)
+        together.wait(DEADLINE)  # now each of them is about to make its blocking socket
+        return connected
+
+    monkeypatch.setattr(Channel, "_connect", connect_together)
+    channel = opened("first", echo)
+
+    def use(number: int) -> tuple[ChannelSocket, bytes]:
+        socket = channel.connect()
+        socket.write(b"%d" % number)
+        return socket, socket.read(DEADLINE)
+
+    with ThreadPoolExecutor(count) as pool:
+        used = list(pool.map(use, range(count)))
+    assert {socket for socket, _ in used} == {channel.connect()}
+    assert sorted(int(answer) for _, answer in used) == list(range(count))
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["close", "destroy"])
+def test_a_channel_that_is_closed_through_its_socket_is_not_kept(channel_dir: Path, end: str):
+    channel = open_blocking("kept", echo)
+    socket = channel.connect()
+    socket.wait_connected()
+    getattr(socket, end)()
+    gone = weakref.ref(channel)
+    del channel, socket
+    wait_for(lambda: gc.collect() is not None and gone() is None, "nobody knows the channel")
+
+
+# --- KeyboardInterrupt ----------------------------------------------------------------------------
+
+
+class Interrupted:
+    """An event loop in whose next ``call_soon_threadsafe()`` Ctrl-C is pressed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, called: bool) -> None:
+        self._loop = loop
+        self._called = called  # whether that happens when the call is made already
+        self.pressed = False
+
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
+        if self.pressed or self._called:
+            self._loop.call_soon_threadsafe(callback)
+        if not self.pressed:
+            self.pressed = True
+            raise KeyboardInterrupt
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loop, name)
+
+
+@pytest.mark.parametrize("called", [False, True])
+@pytest.mark.parametrize("method", ["write", "read"])
+def test_what_is_written_after_a_keyboard_interrupt_arrives(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, method: str, called: bool
+):
+    socket = opened("interrupted", echo).connect()
+    socket.write(b"before")
+    assert socket.read(DEADLINE) == b"before"
+    wait_for(lambda: not socket._told, "the loop has heard of it")
+    loop = Interrupted(background_loop(), called=called)
+    monkeypatch.setattr(socket, "_loop", loop)
+    with pytest.raises(KeyboardInterrupt):
+        socket.write(b"lost") if method == "write" else socket.read(DEADLINE)
+    assert loop.pressed
+    socket.write(b"after")
+    assert socket.read(DEADLINE) == b"after"
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_what_is_published_after_a_keyboard_interrupt_arrives(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, called: bool
+):
+    with opened("interrupted") as channel, channel.subscribe("topic") as messages:
+        bus = channel._bus
+        assert bus is not None
+        wait_for(lambda: not bus._told, "the loop has heard of all")
+        loop = Interrupted(background_loop(), called=called)
+        monkeypatch.setattr(bus.client, "loop", loop)
+        with pytest.raises(KeyboardInterrupt):
+            channel.publish("topic", "interrupted")
+        assert loop.pressed
+        channel.publish("topic", "after")
+        # It was left for the loop when the interrupt came, and is published with the next.
+        assert [messages.get(DEADLINE).data for _ in range(2)] == ["interrupted", "after"]
 
 
 # --- answers and acknowledgements -----------------------------------------------------------------

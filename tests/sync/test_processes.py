@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import pytest
+
 from open_channel.sync import Channel, ChannelSocket
 from tests.channel.programs import Programs
 from tests.processes import wait_for
@@ -362,6 +364,147 @@ def test_the_children_of_multiprocessing_speak_for_themselves(opened: Opened, ru
     ]
     assert sorted(map(int, by_children)) == list(range(30))
     assert record.received[program.pid] == [b"parent"]
+
+
+@pytest.mark.parametrize("opened_by", ["the parent", "the child"])
+def test_a_child_of_multiprocessing_that_returns_delivers_what_it_wrote(
+    opened: Opened, run: Programs, opened_by: str
+):
+    """Such a child skips the interpreter's exit functions."""
+    record = Record()
+    opened("returns", record).connect()
+    program = run(
+        """
+        import multiprocessing, os, sys
+        from open_channel.sync import open_channel
+
+        channel = open_channel("returns")
+        if sys.argv[1] == "the parent":
+            channel.connect().wait_connected()
+
+        def work():
+            socket = channel.connect()
+            for number in range(20_000):
+                socket.write(b"%d" % number)
+
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+        print(child.pid, child.exitcode)
+        """,
+        opened_by,
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""
+    child, status = map(int, program.line().split())
+    assert status == 0
+    assert record.received[child] == [b"%d" % number for number in range(20_000)]
+
+
+def test_a_child_of_multiprocessing_that_returns_delivers_what_it_published(
+    opened: Opened, run: Programs
+):
+    with opened("returns") as channel, channel.subscribe("numbers", type=int) as numbers:
+        program = run(
+            """
+            import multiprocessing
+            from open_channel.sync import open_channel
+
+            channel = open_channel("returns")
+            channel.publish("numbers", -1)
+
+            def work():
+                for number in range(5000):
+                    channel.publish("numbers", number)
+
+            child = multiprocessing.get_context("fork").Process(target=work)
+            child.start()
+            child.join()
+            """
+        )
+        assert [numbers.get(DEADLINE).data for _ in range(5001)] == list(range(-1, 5000))
+        assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""
+
+
+def test_a_host_serves_the_children_that_multiprocessing_waits_for_at_its_end(run: Programs):
+    program = run(
+        """
+        import threading
+        from open_channel.sync import open_channel
+        import multiprocessing
+
+        def listener(socket):
+            for message in socket:
+                socket.write(message)
+
+        def work(end):
+            socket = channel.connect()
+            socket.wait_connected()
+            end.get()
+            socket.write(b"served")
+            print(socket.read(10).decode(), channel.hosting, flush=True)
+
+        channel = open_channel("serves", listener)
+        context = multiprocessing.get_context("fork")
+        end = context.SimpleQueue()
+        context.Process(target=work, args=[end]).start()
+        channel.connect().wait_connected()
+        # After the main thread's end, and before the children are joined.
+        threading.Thread(target=lambda: (threading.main_thread().join(), end.put(0))).start()
+        """
+    )
+    assert program.line() == "served False"
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+
+
+def test_threads_that_use_a_forked_channel_first_at_once_share_its_connection(
+    opened: Opened, run: Programs
+):
+    record = Record()
+    opened("threads", record).connect()
+    program = run(
+        """
+        import os, threading, time
+        from open_channel.sync import open_channel
+
+        socket = open_channel("threads").connect()
+        socket.wait_connected()
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            os._exit(0)
+
+        count = 5
+        together = threading.Barrier(count + 1)
+        reopen = socket._reopen
+        reader = threading.Thread(
+            target=lambda: print(*sorted(int(socket.read(10)) for _ in range(count)), flush=True)
+        )
+
+        def reopen_together():
+            opened = reopen()
+            together.wait(10)
+            while threading.current_thread() is not reader and not socket._changed._waiters:
+                time.sleep(0.001)  # until the reader waits for a message
+            return opened
+
+        socket._reopen = reopen_together
+        threads = [reader] + [
+            threading.Thread(target=socket.write, args=[b"%d" % number]) for number in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        socket.close()
+        os._exit(0)
+        """
+    )
+    assert program.line() == "0 1 2 3 4"
+    assert program.wait_end() == 0
+    assert program.errors() == ""
 
 
 def test_children_forked_under_load_do_not_inherit_a_lock(opened: Opened, run: Programs):

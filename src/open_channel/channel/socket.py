@@ -136,8 +136,10 @@ class ChannelSocket(Conversation):
 
         ``timeout`` bounds the wait, in seconds; None waits for ever. What is not acknowledged then
         is lost. On the client's side the channel is closed too, and if this process hosts it,
-        another takes over in order. Again is harmless. When it is cancelled the
-        socket is destroyed. Raises ValueError for a timeout below zero.
+        another takes over in order. In the channel's own listener that waits in vain for the
+        message in hand, and the listener is cancelled 2 s later: let another task close it. Again
+        is harmless. When it is cancelled the socket is destroyed. Raises ValueError for a timeout
+        below zero.
         """
         check_timeout(timeout)
         try:

@@ -96,7 +96,11 @@ class Host:
         epoch: int,
         provider: Service,
     ) -> Host | None:
-        """Begin to host: bind, publish, serve; None when it cannot be, with the lock released."""
+        """Begin to host: bind, publish, serve; None when another has put its lock in place first.
+
+        Raises OSError or RuntimeError, which a thread that cannot be started does, when it cannot
+        be. The lock is released then.
+        """
         hosting = int.from_bytes(os.urandom(8), "big") >> 1 or 1
         # At the path, since the lock of one who deposes another is on a file of its own still.
         previous = decode_host(read_file(lock.path)[0])
@@ -121,10 +125,10 @@ class Host:
                 return None
             provider.begin(host)
             host.serve()
-        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
-            _log.error("%s: cannot host: %s", member.files.name, error)
-            host.step_down(f"cannot host: {error}")
-            return None
+        except BaseException:
+            host._stop_listening()
+            host._release()
+            raise
         _log.info("%s: elected, pid %d, epoch %d", member.files.name, record.pid, epoch)
         return host
 
@@ -150,8 +154,10 @@ class Host:
         previous = decode_host(self._lock.read())
         self._lock.write(encode_record(self.record))
         if previous is not None:
-            # Its lock was free, so its hosting is over, and the file's name is its alone.
-            remove_file(self.files.path(previous.socket))
+            # Its lock was free, so its hosting is over, and the file's name is its alone. Not the
+            # name that it tells: whoever has forged it may have told another file's.
+            service = self.record.service[0]
+            remove_file(self.files.path(self.files.socket(service, previous.hosting)))
 
     def serve(self) -> None:
         """Begin to accept."""
@@ -404,12 +410,17 @@ class _Arrival:
 
     def start(self) -> None:
         self._task = self._host.loop.create_task(self._start())
+        self._task.add_done_callback(self._started)
 
     async def _start(self) -> None:
         try:
             await self._wire.start()
         except OSError as error:
             self.wire_lost(str(error))
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before it began, maybe, as the event loop's end does
+            self._wire.sock.close()
 
     def expire(self, now: float) -> None:
         if now > self._deadline:

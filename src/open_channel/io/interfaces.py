@@ -103,7 +103,10 @@ class ServiceHost(Protocol):
         ...
 
     def start(self, lock: LockFile, epoch: int) -> bool:
-        """Host: the lock is held. Returns False when it came to nothing, with the lock released."""
+        """Host: the lock is held. Returns False when another was faster.
+
+        Raises OSError or RuntimeError when it cannot be. Either way the lock is released then.
+        """
         ...
 
 

@@ -69,6 +69,7 @@ class Link:
         self._backoff = Backoff()
         self._counter = 0
         self._last = "nothing was tried yet"
+        self._hindrance = ""
         self._dialer: Dialer | None = None
         self._watchdog: Watchdog | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -151,7 +152,12 @@ class Link:
             if not self._host.hosting:
                 lock = self._acquire(path)
                 state = LockState.WON if lock else LockState.BUSY
-        content, file, pulse = read_file(path)
+        try:
+            content, file, pulse = read_file(path, strict=True)
+        except OSError:
+            if lock is not None:
+                lock.release()
+            raise
         record = decode_host(content)
         if record is not None and record.name != self._files.name:
             if lock is not None:
@@ -168,10 +174,20 @@ class Link:
 
     async def _start_hosting(self, lock: LockFile, epoch: int) -> None:
         assert self._host is not None
-        if self._host.start(lock, epoch):
+        hosts, hindrance = False, ""
+        try:
+            hosts = self._host.start(lock, epoch)
+        except (OSError, RuntimeError) as error:  # a full disk, say: it may pass
+            hindrance = str(error) or type(error).__name__
+        if hindrance and hindrance != self._hindrance:  # else it was said already
+            _log.error("%s: cannot host: %s", self._files.name, hindrance)
+        self._hindrance = hindrance
+        if hosts:
             self._backoff.reset()
+        elif hindrance:
+            await self._wait(f"this process was elected and could not host: {hindrance}")
         else:
-            await self._wait("this process was elected and could not host")
+            await self._wait("this process was elected, and another was faster")
 
     async def _wait(self, reason: str) -> None:
         self._last = reason

@@ -162,12 +162,20 @@ def file_status(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def read_file(path: str) -> tuple[bytes, tuple[int, int] | None, int | None]:
-    """Content, device and inode, and modification time in ns, of one file at one moment."""
+def read_file(
+    path: str, *, strict: bool = False
+) -> tuple[bytes, tuple[int, int] | None, int | None]:
+    """Content, device and inode, and modification time in ns, of one file at one moment.
+
+    They are empty where there is no file, and where it cannot be opened, which raises OSError when
+    ``strict``.
+    """
     with fork.guard:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
+        except OSError as error:
+            if strict and not isinstance(error, FileNotFoundError):
+                raise
             return b"", None, None
         try:
             status = os.fstat(fd)

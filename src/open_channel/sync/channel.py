@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -16,7 +14,7 @@ from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelClosed, ChannelError
-from open_channel.sync import portal
+from open_channel.sync import exits, portal
 from open_channel.sync.socket import ChannelSocket
 
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ Listener = Callable[[ChannelSocket], object]
 _Result = TypeVar("_Result")
 
 _THE_END = "the end of the channel"
-_AT_EXIT = 1.0  # seconds that a channel left open gets to deliver what was written
 
 
 @overload
@@ -168,7 +165,7 @@ class Channel:
             from open_channel.sync.bus import Bus
 
             bus = self._bus = Bus(channel.bus())
-            _leave_open(self)
+            exits.leave_open(self)
         return bus
 
     def __repr__(self) -> str:
@@ -217,16 +214,17 @@ class Channel:
         """The one blocking socket: several threads may ask for it first."""
         if self._socket is None:
             self._socket = ChannelSocket(opened, self._connect, self._socket_closed)
-            _leave_open(self)
         return self._socket
 
     def _socket_closed(self) -> None:
         if self._bus is None:
-            _open.discard(self)
+            exits.forget(self)
 
     def _connect(self) -> AsyncSocket:
         channel = self._channel
-        return portal.call(lambda: channel.connect(self._timeout))
+        opened = portal.call(lambda: channel.connect(self._timeout))
+        exits.leave_open(self)
+        return opened
 
     def __enter__(self) -> Self:
         """Join the bus: host it here where nobody does.
@@ -252,10 +250,10 @@ class Channel:
 
         ``timeout`` bounds either wait, in seconds; None waits for ever. What has not arrived by
         then may be lost. If this process hosts the channel, another takes over in order.
-        Again is harmless.
+        Again is harmless. In its own listener: see ``ChannelSocket.close()``.
         """
         timeout = portal.bound(timeout)
-        _open.discard(self)
+        exits.forget(self)
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
@@ -471,26 +469,3 @@ def _finish(finished: asyncio.Future[None], error: BaseException | None) -> None
         finished.set_exception(error)
     else:
         finished.set_exception(ChannelError(reason=f"the listener ended with {error!r}"))
-
-
-_open: set[Channel] = set()
-_finalized = 0
-"""The process whose end closes its channels, where that is not the interpreter's."""
-
-
-def _leave_open(channel: Channel) -> None:
-    """Close it at the end of this process, unless it is closed before."""
-    global _finalized  # noqa: PLW0603 (one for each process)
-    _open.add(channel)
-    # A child that multiprocessing has forked runs no ``atexit``, but these.
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and _finalized != os.getpid():
-        _finalized = os.getpid()
-        util.Finalize(None, _close_all, exitpriority=0)
-
-
-@atexit.register
-def _close_all() -> None:
-    for channel in list(_open):
-        with contextlib.suppress(ChannelError):
-            channel.close(_AT_EXIT)

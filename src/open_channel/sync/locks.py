@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from open_channel.io.locks import NamedLock
+from open_channel.sync import portal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ class Lock(NamedLock):
         try:
             self._begin(claim)
             if claim.waiting:
-                woken.wait(self._timeout)
+                woken.wait(portal.bound(self._timeout))
             self._conclude(claim)
         except BaseException:  # also KeyboardInterrupt, which may come at any point of these
             self._forget(claim)

@@ -49,7 +49,7 @@ class MemberChanges:
         if self._bus.forked:
             client.check_open()
         try:
-            change = self._changes.get(timeout=None if timeout is None else max(timeout, 0))
+            change = self._changes.get(timeout=portal.bound(timeout))
         except queue.Empty:
             what = f"a change of the members of {client.name!r}"
             raise WaitTimeout(what=what, timeout=timeout) from None

@@ -204,6 +204,11 @@ class ChannelSocket:
     # --- what is known ---------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """The channel's name."""
+        return self._socket.name
+
+    @property
     def peer(self) -> Peer | None:
         """The process at the other end; None while there is no connection and never was one."""
         return self._open().peer
@@ -217,6 +222,28 @@ class ChannelSocket:
     def at_end(self) -> bool:
         """Whether everything has been read and nothing will follow."""
         return self._open().at_end
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._closed or self._open().closed
+
+    @property
+    def backlog(self) -> int:
+        """The bytes written and not acknowledged."""
+        socket = self._open()
+        with self._lock:  # or what is on its way into the outbox would count twice
+            return socket.backlog + self._queued
+
+    @property
+    def drain_limit(self) -> int:
+        """The backlog above which ``write()`` waits."""
+        return self._open().drain_limit
+
+    @property
+    def max_message(self) -> int:
+        """The largest message that can be written, in bytes."""
+        return self._open().max_message
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -233,7 +260,8 @@ class ChannelSocket:
 
         ``timeout`` bounds the wait; None waits for ever. What is not acknowledged then is lost. On
         the client's side the channel is closed too, and if this process hosts it, another takes
-        over in order.
+        over in order. In the channel's own listener it waits in vain for the message in hand, and
+        2 s more for the listener: let another thread close it.
         """
         timeout = portal.bound(timeout)
         socket = self._socket
