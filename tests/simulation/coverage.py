@@ -278,14 +278,16 @@ def _watch_seats() -> None:
         _made.clear()
 
     @around(Broker, "_expect")
-    def _(method: Callable[..., None], broker: Broker, roster: list[r.MemberInfo]) -> None:
+    def _(
+        method: Callable[..., None], broker: Broker, one: Seat, roster: list[r.MemberInfo]
+    ) -> None:
         was = broker.settled
-        method(broker, roster)
+        method(broker, one, roster)
         for seat in _made:
-            if seat in broker.expected:
+            if seat in broker.expected and seat is not one:
                 taken["SEAT", "new", "is in a roster", "expected"] += 1
         if was and not broker.settled:
-            taken["HOSTING", "settled", "a roster names more", "expecting"] += 1
+            taken["HOSTING", "settled", "one has been with another", "expecting"] += 1
 
     @around(Broker, "_open")
     def _(

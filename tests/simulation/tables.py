@@ -59,7 +59,7 @@ HOSTING: Table = {
     ("expecting", "the last one is back"): ("settled",),
     ("expecting", "the last one is dead"): ("settled",),
     ("expecting", "grace over"): ("settled",),
-    ("settled", "a roster names more"): ("expecting",),
+    ("settled", "one has been with another"): ("expecting",),
     ("expecting", "hands over"): ("over",),
     ("expecting", "steps down"): ("over",),
     ("expecting", "dies"): ("over",),

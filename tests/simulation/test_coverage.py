@@ -21,6 +21,8 @@ CHOSEN = (
     *(30422, 30434, 30510, 30564, 30743, 30767, 31098, 31113, 31145, 31809, 32130, 32195),
     *(50010, 50238, 50770),
 )
+DELETIONS = ((5012865, 1),)
+"""(seed, how often the directory is deleted)."""
 TALKS = range(1, 200)
 
 
@@ -41,6 +43,8 @@ def watching() -> Iterator[None]:
 def test_every_step_of_every_table_is_taken():
     for seed in CHOSEN:
         assert run(seed).failure == ""
+    for seed, wipes in DELETIONS:
+        assert run(seed, wipes=wipes).failure == ""
     for seed in TALKS:
         assert talk_schedule.run(seed).failure == ""
     for scene, arguments in RARE:

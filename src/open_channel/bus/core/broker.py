@@ -150,8 +150,7 @@ class Broker:
         seat.info = snapshot.info
         seat.known_done = set(snapshot.done)
         if snapshot.lineage != self._lineage and self.now < self._deadline and snapshot.roster:
-            self.expected.add(seat)  # it has been with others, and is not back before it says so
-            self._expect(snapshot.roster)
+            self._expect(seat, snapshot.roster)
         waiting, seat.queue = seat.queue, deque()
         seat.queued = seat.untold = 0
         seat.outbox = outbox
@@ -180,7 +179,9 @@ class Broker:
         seat = self.seats[info.id] = Seat(info.id, info, self.bounds.feed)
         return seat
 
-    def _expect(self, roster: list[MemberInfo]) -> None:
+    def _expect(self, seat: Seat, roster: list[MemberInfo]) -> None:
+        """Whom one knows who has been with another host; and itself, until it has told all."""
+        self.expected.add(seat)
         known = self.seats.keys() | self._dead
         if more := {info.id: info for info in roster if info.id not in known}:
             self.expected.update(map(self._seat, more.values()))
