@@ -17,7 +17,8 @@ _MOMENT = 0.1  # seconds between having a lock, or letting go of it, and writing
 _HEALED = "ERROR shop: cannot host: [Errno 2] No such file or directory"
 """What a host says whose directory is deleted in that moment; it tries again."""
 
-_UNEXPECTED = ("Traceback", "ERROR", "CRITICAL", "never retrieved", "never awaited")
+_UNEXPECTED = ("Traceback", "ERROR", "CRITICAL", "never retrieved", "never awaited", " ended: ")
+"""What nobody's errors may hold; the last says that the other side broke the protocol."""
 
 
 class Term(NamedTuple):

@@ -231,9 +231,16 @@ def test_a_spoilt_story_does_not_pass(case: str):
     assert kinds <= KINDS.keys()
 
 
-def test_a_traceback_is_an_error():
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Traceback (most recent call last):",
+        "shop: connection to pid 7 ended: a publication of 0 bytes",
+    ],
+)
+def test_a_traceback_is_an_error_and_so_is_a_broken_protocol(text: str):
     run = Run(list(story().values()), LAG)
-    (violation,) = judge_processes(run, {"p": "Traceback (most recent call last):", "s": "fine"})
+    (violation,) = judge_processes(run, {"p": text, "s": "fine"})
     assert violation.kind == "error"
 
 
