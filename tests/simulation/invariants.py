@@ -51,6 +51,8 @@ class Checks:
         self.roomy = settings.queue >= _ROOMY and settings.size == 1
         self.limits: dict[tuple[int, bytes], int] = {}
         """{(hosting, member): the number of the last record queued before it was replaced}."""
+        self.left_out: dict[tuple[bytes, bytes], int] = {}
+        """{(publisher, member): up to where it was once told that this one is left out}."""
 
     def fail(self, what: str) -> None:
         raise Violation(what)
@@ -165,6 +167,12 @@ class Checks:
         if count != UNKNOWN and (count < 1 or self.roomy):
             self.fail(f"{sub.name} is told that {count} are missing, and no queue was full")
 
+    def heard(self, process: Process) -> None:
+        """A member was told something."""
+        for member, seq in process.core.without.items():
+            told = self.left_out.get((process.id, member), 0)
+            self.left_out[process.id, member] = max(seq, told)
+
     def acknowledged(self, process: Process) -> None:
         """A publisher was told something: who must have those messages has them."""
         if not process.unacked:
@@ -190,7 +198,8 @@ class Checks:
                 continue
             if number not in sub.got and not sub.knows(*number, message.since):
                 self.fail(f"{self.name(number)} is acknowledged and {sub.name} does not have it")
-            if any(
+            # One who was left out of it has it in his queue, once he is back: none waits for more.
+            if self.left_out.get((process.id, sub.process.id), 0) < seq and any(
                 sender == process.id and first <= seq <= last for sender, first, last in sub.untaken
             ):
                 self.fail(f"{self.name(number)} is acknowledged and {sub.name} has not taken it")

@@ -280,6 +280,7 @@ class Process:
                     world.told(self, record)
                 note_told(record)
                 receive(record)
+                world.checks.heard(self)
         if arrived or acknowledged:
             self._told()
         self._write()
