@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.channel.programs import Program, Programs
@@ -90,6 +92,12 @@ threading.Thread(target=late).start()
 """
 
 
+needs_threads = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="no thread is started any more when the main one has ended"
+)
+
+
+@needs_threads
 def test_a_blocking_channel_in_a_thread_that_outlives_the_main_one(run: Programs):
     program = run(
         "import threading\n"
@@ -106,6 +114,7 @@ def work():
     ended_well(program)
 
 
+@needs_threads
 def test_a_bus_in_a_thread_that_outlives_the_main_one(run: Programs):
     program = run(
         """
@@ -123,4 +132,24 @@ def work():
         + LATE
     )
     assert program.line() == "hello"
+    ended_well(program)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="threads are started until the end")
+def test_without_its_thread_a_channel_says_so_and_leaves_nothing(run: Programs):
+    program = run(
+        "import threading\n"
+        + BEGINNING
+        + """
+def work():
+    for _ in range(2):
+        try:
+            open_channel("late", listener).connect()
+        except RuntimeError as error:
+            print(error)
+"""
+        + LATE
+    )
+    for _ in range(2):
+        assert program.line() == "can't create new thread at interpreter shutdown"
     ended_well(program)

@@ -440,16 +440,18 @@ def test_a_host_serves_the_children_that_multiprocessing_waits_for_at_its_end(ru
 
         def work(end):
             socket = channel.connect()
-            socket.wait_connected()
+            socket.write(b"first")  # its listener has a thread now: later none may be started
+            ready.put(socket.read(10))
             end.get()
             socket.write(b"served")
             print(socket.read(10).decode(), channel.hosting, flush=True)
 
         channel = open_channel("serves", listener)
         context = multiprocessing.get_context("fork")
-        end = context.SimpleQueue()
+        end, ready = context.SimpleQueue(), context.SimpleQueue()
         context.Process(target=work, args=[end]).start()
         channel.connect().wait_connected()
+        ready.get()
         # After the main thread's end, and before the children are joined.
         threading.Thread(target=lambda: (threading.main_thread().join(), end.put(0))).start()
         """

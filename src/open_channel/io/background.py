@@ -29,11 +29,14 @@ class _Background:
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = _new_event_loop()
-                run = threading.Thread(
-                    target=self._loop.run_forever, name="open-channel", daemon=True
-                )
-                run.start()
+                loop = _new_event_loop()
+                run = threading.Thread(target=loop.run_forever, name="open-channel", daemon=True)
+                try:
+                    run.start()
+                except RuntimeError:  # once the main thread has ended, since Python 3.12
+                    loop.close()
+                    raise
+                self._loop = loop
             return self._loop
 
     def forked(self) -> None:
@@ -48,7 +51,10 @@ _background = _Background()
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The background thread's event loop, running; started if need be."""
+    """The background thread's event loop, running; started if need be.
+
+    Raises RuntimeError when no thread can be started.
+    """
     return _background.loop()
 
 

@@ -60,13 +60,14 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
         seconds = bound(timeout)
         if frozen():
             raise RuntimeError("the interpreter ends, and its channels are closed")
+        loop = background_loop()
     except BaseException:
         coroutine.close()
         raise
     patience = None
     if seconds is not None:
         coroutine, patience = _within(coroutine, seconds, what), seconds + _TURN
-    future = asyncio.run_coroutine_threadsafe(coroutine, background_loop())
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     try:
         return future.result(patience)
     except concurrent.futures.TimeoutError:
