@@ -33,7 +33,7 @@ class _Background:
                 run = threading.Thread(target=loop.run_forever, name="open-channel", daemon=True)
                 try:
                     run.start()
-                except RuntimeError:  # once the main thread has ended, since Python 3.12
+                except RuntimeError:  # once the main thread has ended, in Python 3.12.1
                     loop.close()
                     raise
                 self._loop = loop
