@@ -18,6 +18,8 @@ def listener(socket):
 """
 
 
+# Whether the interpreter runs a destructor at its end depends on what the threads hold which stand
+# still then. So what is run says nothing: it only must not hang or complain.
 def ended_well(program: Program) -> None:
     assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
@@ -36,12 +38,12 @@ class Client:
 
     def __del__(self):
         self.socket.{end}()
-        print("closed")
 
 client = Client()
+print("begun")
 """
     )
-    assert program.line() == "closed"
+    assert program.line() == "begun"
     ended_well(program)
 
 
@@ -65,18 +67,14 @@ def test_a_generator_that_waits_within_a_block(run: Programs, thing: str):
 channel = open_channel("generator", listener)
 
 def generate():
-    try:
-        with {thing}:
-            yield "inside"
-    finally:
-        print("left")
+    with {thing}:
+        yield "inside"
 
 waiting = generate()
 print(next(waiting))
 """
     )
     assert program.line() == "inside"
-    assert program.line() == "left"
     ended_well(program)
 
 
