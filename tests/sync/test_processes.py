@@ -449,8 +449,8 @@ def test_a_host_serves_the_children_that_multiprocessing_waits_for_at_its_end(ru
         channel = open_channel("serves", listener)
         context = multiprocessing.get_context("fork")
         end, ready = context.SimpleQueue(), context.SimpleQueue()
+        channel.connect().wait_connected()  # first, so that it hosts
         context.Process(target=work, args=[end]).start()
-        channel.connect().wait_connected()
         ready.get()
         # After the main thread's end, and before the children are joined.
         threading.Thread(target=lambda: (threading.main_thread().join(), end.put(0))).start()
