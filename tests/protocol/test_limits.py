@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from open_channel.errors import MessageTooLarge
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
 from open_channel.protocol.limits import Limits
 
@@ -103,3 +104,11 @@ def test_limits_are_frozen():
 def test_the_largest_payload_holds_the_largest_message_and_a_full_batch():
     assert Limits(max_message=BATCH_LIMIT).max_payload == BATCH_LIMIT + OVERHEAD
     assert Limits(max_message=10).max_payload == BATCH_LIMIT
+
+
+def test_a_message_is_at_most_as_large_as_the_largest():
+    limits = Limits(max_message=10)
+    limits.check_message(10)
+    with pytest.raises(MessageTooLarge) as raised:
+        limits.check_message(11)
+    assert (raised.value.size, raised.value.limit) == (11, 10)

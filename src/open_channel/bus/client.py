@@ -24,7 +24,6 @@ from open_channel.errors import (
     ChannelClosed,
     ChannelError,
     ChannelForked,
-    MessageTooLarge,
     OutboxFull,
 )
 from open_channel.io import fork
@@ -332,8 +331,7 @@ class BusClient:
     def _check_size(self, size: int) -> None:
         self.check_open()
         limits = self.limits
-        if size > limits.max_message:
-            raise MessageTooLarge(size=size, limit=limits.max_message)
+        limits.check_message(size)
         if self.core.backlog and self.core.backlog + size > limits.outbox:
             raise OutboxFull(size=self.core.backlog, limit=limits.outbox)
 

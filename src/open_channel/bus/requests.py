@@ -58,13 +58,12 @@ class Requests:
         address = _address(to, topic)
         replies = Replies(client, topic, address, everyone, wanted, timeout)
         until = _NEVER if timeout is None else client.loop.time() + timeout
-        send = partial(client.request, topic, data, address, everyone, replies)
         if client.room <= 0:
             await _in_time(client.wait_for_room, replies, until)
         number = 0
         while not number:
             try:
-                number = send()
+                number = client.request(topic, data, address, everyone, replies)
             except OutboxFull as full:
                 await _in_time(partial(client.wait_for_less, full), replies, until)
         self._wait_until(replies, until)

@@ -156,19 +156,14 @@ class Service:
             self._reply(request, key, result)
 
     def _reply(self, request: Message, key: tuple[bytes, int], reply: object) -> None:
+        assert self._client is not None
         try:
             body, encoded = codec.encode(reply, request.topic)
-            self._check_size(body)
+            self._client.limits.check_message(len(body))
         except (PayloadInvalid, MessageTooLarge) as error:
             self._failed(request, key, error)
         else:
             self._answer(key, False, body, ENCODED if encoded else 0)
-
-    def _check_size(self, body: bytes) -> None:
-        assert self._client is not None
-        limit = self._client.limits.max_message
-        if len(body) > limit:
-            raise MessageTooLarge(size=len(body), limit=limit)
 
     def _failed(self, request: Message, key: tuple[bytes, int], error: BaseException) -> None:
         name = self._client.name if self._client is not None else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from open_channel.arguments import check_count
+from open_channel.errors import MessageTooLarge
 from open_channel.protocol.batches import BATCH_LIMIT, OVERHEAD
 
 __all__ = ["LONGEST_HEARTBEAT", "Limits"]
@@ -79,6 +80,11 @@ class Limits:
             raise ValueError("heartbeat is more than 0, less than the timeout and at most an hour")
         if not self.lag > 0 or not self.grace > 0:
             raise ValueError("lag and grace are more than 0")
+
+    def check_message(self, size: int) -> None:
+        """Raises MessageTooLarge for a message of more bytes than may be written."""
+        if size > self.max_message:
+            raise MessageTooLarge(size=size, limit=self.max_message)
 
     @property
     def max_payload(self) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from open_channel.bus.core import codec
 from open_channel.bus.core.records import Flag
 from open_channel.bus.core.subjects import check_topic
-from open_channel.errors import ChannelForked, MessageTooLarge, OutboxFull
+from open_channel.errors import ChannelForked, OutboxFull
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
 
@@ -154,9 +154,7 @@ class Bus:
         return self._topics.setdefault(topic, check_topic(topic).encode())
 
     def _make_room(self, size: int, wait: bool, timeout: float | None) -> None:
-        limit = self.client.limits.max_message
-        if size > limit:
-            raise MessageTooLarge(size=size, limit=limit)
+        self.client.limits.check_message(size)
         if wait:
             self.run(lambda: self._wait_for_room(size), timeout, "room in the outbox")
         else:

@@ -41,8 +41,6 @@ Listener = Callable[[ChannelSocket], object]
 
 _Result = TypeVar("_Result")
 
-_THE_END = "the end of the channel"
-
 
 @overload
 def open_channel(
@@ -257,13 +255,13 @@ class Channel:
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
-        limit = None if timeout is None else timeout + portal.LEAVING
+        limit = portal.leaving(timeout)
         bus = self._bus
         if bus is not None and bus.client.error is None:
-            bus.run(lambda: bus.client.close(timeout), limit, _THE_END)
+            bus.run(lambda: bus.client.close(timeout), limit, portal.THE_END)
         if self._socket is not None:
             self._socket.close(timeout)
-        portal.run(self._inner.close(timeout), limit, _THE_END)
+        portal.run(self._inner.close(timeout), limit, portal.THE_END)
 
     # --- publish and subscribe -------------------------------------------------------------
 

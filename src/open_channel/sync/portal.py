@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["LEAVING", "bound", "call", "frozen", "run"]
+__all__ = ["THE_END", "bound", "call", "frozen", "leaving", "run"]
 
-LEAVING = 10.0
-"""Seconds beyond its own timeout that closing may take: a hosting is handed over in less."""
+THE_END = "the end of the channel"
+"""What closing waits for."""
 
+_LEAVING = 10.0  # seconds beyond its own timeout that closing may take: see leaving()
 _TURN = 1.0  # seconds that the loop may take to say that a timeout has passed
 
 _Result = TypeVar("_Result")
@@ -38,6 +39,11 @@ def bound(timeout: float | None) -> float | None:
     """A timeout as it can be waited for; None for ever. Raises ValueError for one below zero."""
     check_timeout(timeout)
     return timeout if timeout is not None and timeout < threading.TIMEOUT_MAX / 2 else None
+
+
+def leaving(timeout: float | None) -> float | None:
+    """How long closing with this timeout may take in all: a hosting is handed over in less."""
+    return None if timeout is None else timeout + _LEAVING
 
 
 def call(function: Callable[[], _Result]) -> _Result:

@@ -273,8 +273,7 @@ class ChannelSocket:
             self._move()
             await socket.close(timeout)
 
-        limit = None if timeout is None else timeout + portal.LEAVING
-        portal.run(close(), limit, "the end of the channel")
+        portal.run(close(), portal.leaving(timeout), portal.THE_END)
         self._has_closed()
 
     def destroy(self) -> None:
