@@ -5,6 +5,7 @@
     ├── NameCollision (ValueError)          two names share one short file name
     ├── DirectoryInsecure (PermissionError) the directory is not ours alone
     ├── PathTooLong (ValueError)            the socket's path does not fit a sun_path
+    ├── NoThread (RuntimeError)             the library's own thread cannot run
     ├── ConnectTimeout (TimeoutError)       nobody answered in time
     ├── WaitTimeout (TimeoutError)          a blocking call's own timeout passed
     ├── ChannelClosed (ConnectionError)     used after it was closed, here or by the other side
@@ -46,6 +47,7 @@ __all__ = [
     "NameCollision",
     "NameInvalid",
     "NoResponders",
+    "NoThread",
     "OutboxFull",
     "PathTooLong",
     "PayloadInvalid",
@@ -126,6 +128,13 @@ class PathTooLong(ChannelError, ValueError):
     path: str
     length: int
     limit: int
+
+
+class NoThread(ChannelError, RuntimeError):
+    """The library's own thread cannot run; ``reason`` says why."""
+
+    text = "no thread to run channels in: {reason}"
+    reason: str
 
 
 class ConnectTimeout(ChannelError, TimeoutError):

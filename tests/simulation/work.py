@@ -152,6 +152,8 @@ class Work:
             if sub.serves:
                 continue
             for number in sub.hands:
+                if sub.ended and (*number, sub.interest.key) not in process.core._jobs:
+                    continue  # it is lost, and there is nobody left to tell
                 shares = self.shares[self._key(sub, number)]
                 others = shares[shares.index(self._mine(sub, number)[-1]) :]
                 if any(one.takeovers != takeovers for one in others):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from open_channel.arguments import check_timeout
@@ -174,15 +175,15 @@ class Channel(SocketChannel):
             row.bodies.append(data)
             row.credit -= len(data) + OVERHEAD
         else:
-            if bus.room <= 0:
-                await bus.wait_for_room()
-            while True:
+            waits = bus.room <= 0
+            if not waits:
                 try:
                     bus.publish(topic, data)
-                    break
-                except OutboxFull as full:
-                    await bus.wait_for_less(full)
-        return await bus.confirmed() if confirm else ()
+                except OutboxFull:
+                    waits = True
+            if waits:
+                await bus.turns.take(partial(bus.publish, topic, data))
+        return await bus.waiting.arrived(last=True) if confirm else ()
 
     def publish_nowait(self, topic: str, data: Any = b"") -> None:
         """Publish one message, without waiting for room.
@@ -199,7 +200,7 @@ class Channel(SocketChannel):
         Returns the ids of members that were left out, as ``publish(confirm=True)`` does. Raises
         what closed the channel. Can be cancelled: nothing is taken back.
         """
-        return await self._join_bus().confirmed()
+        return await self._join_bus().waiting.arrived()
 
     def subscribe(
         self,

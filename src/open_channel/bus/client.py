@@ -19,6 +19,7 @@ from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
 from open_channel.bus.members import Member, MemberChange, Stats, listener_host
 from open_channel.bus.requests import Requests
 from open_channel.bus.subscription import Subscription
+from open_channel.bus.waiting import Turns, Waiting, fair_share
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.errors import (
     ChannelClosed,
@@ -43,7 +44,6 @@ __all__ = ["BusClient", "Change"]
 
 _HEADERS = 128 * 1024  # what a record may take beside its largest message: others, topics
 _TOPICS = 65536  # how many topics are remembered as checked
-_FAIR = 256 * 1024  # bytes published before publish() lets others run
 _EVERYONE = int(Flag.EVERYONE)
 _DELAY = 0.02  # seconds that the receipt of a reply may wait for something to travel with
 _UNBOUNDED = 2**62  # the bus bounds what it queues itself: see MemberCore and Seat
@@ -91,7 +91,6 @@ class BusClient:
         self._scheduled = False
         self.requests = Requests(self)
         self._touched: set[Subscription | Replies] = set()
-        self._waiting: set[asyncio.Future[None]] = set()
         self._watchers: set[Callable[[Change | None], None]] = set()
         self._on_end: set[Callable[[ChannelError], None]] = set()
         self._leaving: asyncio.Task[None] | None = None
@@ -99,10 +98,11 @@ class BusClient:
         self._due = 0
         """How many records of this session are to be acknowledged without waiting for more."""
         self._topics: dict[str, bytes] = {}
-        self._fair = min(_FAIR, member.limits.max_message + 1)
-        self.room = self._fair
+        self.fair = fair_share(member.limits)
+        self.room = self.fair
         """Bytes that may be published before somebody looks whether that is still in order."""
-        self._round_trip: float | None = None
+        self.turns = Turns(self)
+        self.waiting = Waiting(self)
         self.missed = 0
         """Counts the messages that subscriptions of this member have lost."""
         self._io.user = self
@@ -133,7 +133,7 @@ class BusClient:
         self.epoch = welcome.epoch
         self.host = welcome.member
         self.connected = True
-        self._wake()
+        self.waiting.wake()
 
     def link_lost(self, reason: str) -> None:
         """See ``LinkOwner``."""
@@ -211,7 +211,7 @@ class BusClient:
     def joined(self, member: MemberInfo) -> None:
         """See ``MemberUser``."""
         self._tell(Change("joined", member))
-        self._wake()
+        self.waiting.wake()
 
     def left(self, member: MemberInfo) -> None:
         """See ``MemberUser``."""
@@ -219,7 +219,7 @@ class BusClient:
 
     def has_room(self) -> None:
         """See ``MemberUser``."""
-        self._wake()
+        self.waiting.wake()
 
     def _tell(self, change: Change | None) -> None:
         for watcher in list(self._watchers):
@@ -268,17 +268,14 @@ class BusClient:
         self.schedule()
         return interest
 
-    async def wait_for_room(self) -> None:
-        """Wait while more is unacknowledged than should be; let others run."""
-        await asyncio.sleep(0)
-        self.check_open()
-        await self.wait_until(lambda: self.core.backlog <= self.limits.drain)
+    def open_room(self) -> None:
+        """Let so much be published before somebody looks again."""
         self.row.used()
-        self.room = self._fair
+        self.room = self.fair
 
-    async def wait_for_less(self, full: OutboxFull) -> None:
-        """Wait until something of what filled the outbox is acknowledged."""
-        await self.wait_until(lambda: self.core.backlog < full.size)
+    def close_room(self) -> None:
+        """Let whoever publishes look first."""
+        self.room = self.row.credit = 0
 
     def publish(self, topic: str, data: object) -> None:
         """Publish one message; see ``Channel.publish_nowait()``."""
@@ -393,66 +390,26 @@ class BusClient:
             duplicates=core.duplicates,
             missed=self.missed,
             left_out=len(core.without),
-            round_trip=self._round_trip,
+            round_trip=self.waiting.round_trip,
         )
-
-    # --- waiting ---------------------------------------------------------------------------
-
-    def _wake(self) -> None:
-        if not self._waiting:  # as mostly
-            return
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait until a condition holds that connecting or an acknowledgement can bring about.
-
-        Raises what closed the channel. Can be cancelled.
-        """
-        while not condition():
-            self.check_open()
-            future: asyncio.Future[None] = self.loop.create_future()
-            self._waiting.add(future)
-            try:
-                await future
-            finally:
-                self._waiting.discard(future)
 
     async def wait_connected(self) -> None:
         """Wait until the broker has told who is here; raises what prevented it."""
-        await self.wait_until(lambda: bool(self.core.roster))
-
-    async def confirmed(self) -> tuple[str, ...]:
-        """Wait until everything published so far has arrived; return who was left out."""
-        self.check_open()
-        start, first = self.loop.time(), self.core.oldest
-        await self.settled()
-        self._round_trip = self.loop.time() - start
-        return tuple(member.hex() for member, seq in self.core.without.items() if seq >= first)
-
-    async def settled(self) -> None:
-        """Wait until everything published so far is acknowledged."""
-        done = False
-
-        def finished() -> None:
-            nonlocal done
-            done = True
-            self._wake()
-
-        self.core.when_acknowledged(finished)
-        self.schedule()
-        await self.wait_until(lambda: done)
+        await self.waiting.until(lambda: bool(self.core.roster))
 
     # --- the end ---------------------------------------------------------------------------
 
     async def close(self, timeout: float | None) -> None:
-        """Wait until what was published has arrived, ``timeout`` seconds at most; then leave."""
+        """Wait until what was published has arrived, ``timeout`` seconds at most; then leave.
+
+        Who waits for a reply is told first, and waits no more.
+        """
         try:
+            if self.error is None:
+                self.requests.failed(ChannelClosed(name=self.name, reason=CLOSED_HERE))
             if self.error is None and (self.core.held or self.core.pending):
                 async with asyncio.timeout(timeout):
-                    await self.settled()
+                    await self.waiting.arrived()
         except (TimeoutError, ChannelError):
             pass
         finally:
@@ -470,12 +427,12 @@ class BusClient:
 
     def _fail(self, error: ChannelError) -> None:
         self.error = error
-        self.room = self.row.credit = 0  # whoever publishes is told
+        self.close_room()  # whoever publishes is told
         self.connected = False
         self._link.close()
         if self._alarm is not None:
             self._alarm.cancel()
-        self._wake()
+        self.waiting.end(error)
         self._tell(None)
         self.requests.failed(error)
         for callback in list(self._on_end):
@@ -494,5 +451,5 @@ class BusClient:
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
         self.error = ChannelForked(name=self.name, owner=self._pid)
-        self.room = self.row.credit = 0
+        self.close_room()
         self.connected = False

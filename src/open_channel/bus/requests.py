@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from open_channel.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.core.records import Publication
@@ -42,6 +43,7 @@ class Requests:
         """{who waits: until when}."""
         self._alarm: asyncio.TimerHandle | None = None
         self._due = _NEVER
+        self._error: ChannelError | None = None
 
     async def ask(
         self,
@@ -58,15 +60,16 @@ class Requests:
         address = _address(to, topic)
         replies = Replies(client, topic, address, everyone, wanted, timeout)
         until = _NEVER if timeout is None else client.loop.time() + timeout
-        if client.room <= 0:
-            await _in_time(client.wait_for_room, replies, until)
+        send = partial(client.request, topic, data, address, everyone, replies)
         number = 0
-        while not number:
-            try:
-                number = client.request(topic, data, address, everyone, replies)
-            except OutboxFull as full:
-                await _in_time(partial(client.wait_for_less, full), replies, until)
+        if client.room > 0:
+            with contextlib.suppress(OutboxFull):
+                number = send()
+        if not number:
+            number = await self._in_time(send, replies, until)
         self._wait_until(replies, until)
+        if self._error is not None:  # the channel is being closed
+            replies.failed(self._error)
         try:
             await replies.waiter
         finally:
@@ -75,6 +78,17 @@ class Requests:
         if replies.error is not None:
             raise replies.error
         return replies.replies
+
+    async def _in_time(self, send: Callable[[], int], replies: Replies, until: float) -> int:
+        """Send it when there is room, and before the time for the reply is over."""
+        scope = asyncio.timeout_at(None if until == _NEVER else until)
+        try:
+            async with scope:
+                return await self._client.turns.take(send)
+        except TimeoutError:
+            if scope.expired():
+                raise replies.too_late() from None
+            raise
 
     def _wait_until(self, replies: Replies, when: float) -> None:
         self._waiting[replies] = when
@@ -98,22 +112,11 @@ class Requests:
         self._arm(left)
 
     def failed(self, error: ChannelError) -> None:
-        """The channel is closed."""
+        """The channel is closed, or will be as soon as what was published has arrived."""
+        self._error = error
         for replies in list(self._waiting):
             replies.failed(error)
         self._arm(_NEVER)
-
-
-async def _in_time(wait: Callable[[], Awaitable[None]], replies: Replies, until: float) -> None:
-    """Wait for room, no longer than for the reply."""
-    scope = asyncio.timeout_at(None if until == _NEVER else until)
-    try:
-        async with scope:
-            await wait()
-    except TimeoutError:
-        if scope.expired():
-            raise replies.too_late() from None
-        raise
 
 
 def _address(to: str | None, topic: str) -> bytes:

@@ -72,9 +72,9 @@ class Service:
             )
         )
         try:
-            await client.wait_until(lambda: self._live)
+            await client.waiting.until(lambda: self._live)
         except BaseException:
-            self._end()
+            self.end()
             raise
         return self
 
@@ -85,15 +85,17 @@ class Service:
         traceback: TracebackType | None,
     ) -> None:
         """Take no more requests, and finish those in hand; at once when the block failed."""
-        self._end()
-        running = list(self._running.values())
+        self.end()
+        # But not the handler that leaves the block: it would wait for itself.
+        running = [task for task in self._running.values() if task is not asyncio.current_task()]
         if kind is not None:
             for task in running:
                 task.cancel()
         if running:
             await asyncio.wait(running)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Take no more requests; those in hand go on."""
         client, interest = self._client, self._interest
         if client is not None and interest is not None and client.error is None:
             client.core.unsubscribe(interest, list(self._running))

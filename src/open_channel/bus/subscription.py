@@ -9,38 +9,31 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from open_channel.arguments import check_count, check_text
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import UNKNOWN, Interest
 from open_channel.bus.core.subjects import MAX_TOPIC, check_pattern
+from open_channel.bus.hands import Hands, Iteration
 from open_channel.bus.message import OBJECT, Batch, Job, Message, Mix, Origins, size_of
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from types import TracebackType
+    from types import FunctionType, TracebackType
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import Publication
+    from open_channel.bus.hands import Hand
     from open_channel.errors import ChannelError
 
-__all__ = ["Hand", "Overflow", "Subscription"]
+__all__ = ["Overflow", "Subscription"]
 
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
-
-
-class Hand:
-    """What one consumer of a group took last: that it asks for more says that this is done."""
-
-    __slots__ = ("job",)
-
-    def __init__(self) -> None:
-        self.job: Job | None = None
 
 
 class Subscription:
@@ -94,7 +87,7 @@ class Subscription:
         self._missed = 0
         self._jobs: deque[Job] = deque()
         self._in_hand: dict[tuple[bytes, int], Job] = {}
-        self._hand = Hand()
+        self._hands = Hands(cast("FunctionType", Subscription.get))
         self._error: ChannelError | None = None
         self._readers: list[Waiter] = []
         self.missed = 0
@@ -142,7 +135,7 @@ class Subscription:
         self.begin()
         assert self._client is not None
         try:
-            await self._client.wait_until(lambda: self._live)
+            await self._client.waiting.until(lambda: self._live)
         except BaseException:
             self.end()
             raise
@@ -302,10 +295,10 @@ class Subscription:
         """The next message, if there is one.
 
         Of a group, this says that the job before is done: the last one that was taken with this
-        ``hand``, where None is one that all share who have none of their own.
+        ``hand``; None is the one of the task that runs.
         """
         if self.group is not None:
-            return self._take_job(hand or self._hand)
+            return self._take_job(hand or self._hands.mine())
         while True:
             messages = self._messages
             message = next(messages, None)
@@ -315,9 +308,9 @@ class Subscription:
                 return None
 
     def _take_job(self, hand: Hand) -> Job | None:
-        before, hand.job = hand.job, None
-        if before is not None and self._client is not None and self._client.error is None:
-            self._settle(before, True)
+        for job in (*hand.finished(), *self._hands.left()):
+            if self._client is not None and self._client.error is None:
+                self._settle(job, True)
         with self._lock:
             if self._jobs:
                 hand.job = self._jobs.popleft()
@@ -422,7 +415,9 @@ class Subscription:
         return waiter
 
     async def get(self) -> Message:
-        """The next message; of a group, a job (asking for it says that the one before is done).
+        """The next message; of a group, a job.
+
+        Asking for a job says that the one that this task got before is done.
 
         Raises ChannelClosed at the end, and what closed the channel when that was an error. Can
         be cancelled: no message is lost by it.
@@ -437,9 +432,10 @@ class Subscription:
     def __aiter__(self) -> AsyncIterator[Message]:
         """Iterate over the messages until the channel is closed or the block is left.
 
-        Of a group, each iteration has its own job in hand: several tasks may iterate at once.
+        Of a group, each iteration has its own job in hand, which is done when that is asked for
+        the next one, or when it has been left and its task asks for more.
         """
-        return self if self.group is None else _Jobs(self)
+        return self if self.group is None else _Jobs(self, Iteration(self._hands.mine()))
 
     async def __anext__(self) -> Message:
         """The next message; see ``get()``."""
@@ -474,9 +470,9 @@ class Subscription:
 class _Jobs:
     """One iteration over the jobs of a group."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, hand: Hand) -> None:
         self._subscription = subscription
-        self._hand = Hand()
+        self._hand = hand
 
     def __aiter__(self) -> _Jobs:
         return self

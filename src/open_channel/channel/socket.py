@@ -110,7 +110,8 @@ class ChannelSocket(Conversation):
 
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
         """See ``SessionUser``."""
-        if acknowledged and self._drainers:
+        # Each time but the last, many of them would be woken to wait again.
+        if acknowledged and self._drainers and not self._outbox.over:
             _wake(self._drainers)
         if arrived and self._readers:
             _wake(self._readers, now=True)

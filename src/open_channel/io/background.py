@@ -7,14 +7,22 @@ child, which starts its own.
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import threading
 from importlib import import_module
+from types import BuiltinFunctionType
 from typing import Any
 
+from open_channel.errors import NoThread
 from open_channel.io import fork
 
-__all__ = ["background_loop"]
+__all__ = ["background_loop", "background_runs"]
+
+_PATCHED = (
+    "gevent or eventlet has replaced threads, and this one would block all of theirs: "
+    "use real ones (with gunicorn its gthread worker), or asyncio"
+)
 
 
 class _Background:
@@ -29,15 +37,12 @@ class _Background:
     def loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                loop = _new_event_loop()
-                run = threading.Thread(target=loop.run_forever, name="open-channel", daemon=True)
-                try:
-                    run.start()
-                except RuntimeError:  # once the main thread has ended, in Python 3.12.1
-                    loop.close()
-                    raise
-                self._loop = loop
+                self._loop = _start()
             return self._loop
+
+    @property
+    def runs(self) -> bool:
+        return self._loop is not None
 
     def forked(self) -> None:
         # The old loop object stays with fork's orphans: closing it would alter the parent's epoll.
@@ -53,15 +58,33 @@ _background = _Background()
 def background_loop() -> asyncio.AbstractEventLoop:
     """The background thread's event loop, running; started if need be.
 
-    Raises RuntimeError when no thread can be started.
+    Raises NoThread when no thread can be started.
     """
     return _background.loop()
+
+
+def background_runs() -> bool:
+    """Whether it was started."""
+    return _background.runs
+
+
+def _start() -> asyncio.AbstractEventLoop:
+    if not isinstance(_thread.start_new_thread, BuiltinFunctionType):
+        raise NoThread(reason=_PATCHED)
+    loop = _new_event_loop()
+    try:
+        threading.Thread(target=loop.run_forever, name="open-channel", daemon=True).start()
+    except RuntimeError as error:  # too many; or the main thread has ended, in Python 3.12.1
+        loop.close()
+        raise NoThread(reason=str(error)) from error
+    return loop
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         uvloop: Any = import_module("uvloop")
-    except (ImportError, RuntimeError):  # RuntimeError: when the main thread has ended already
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    # Not there; the main thread has ended already; what it needs of the system is refused.
+    except (ImportError, RuntimeError, OSError):
         return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     return loop

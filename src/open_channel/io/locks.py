@@ -22,7 +22,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from open_channel.arguments import check_timeout
-from open_channel.errors import ChannelError, NameCollision, WaitTimeout
+from open_channel.errors import ChannelError, NameCollision, NoThread, WaitTimeout
 from open_channel.io.directory import check_name, secure
 from open_channel.io.lockfile import LockFile
 
@@ -161,7 +161,7 @@ class Claim:
     def request(self, *, wait: bool = True) -> None:
         """Ask for the lock; without ``wait`` it is decided at once. Can be called from any thread.
 
-        Raises RuntimeError when no thread can be started.
+        Raises NoThread when no thread can be started.
         """
         with _locks.guard:
             queue = self._queue = _locks.queues.get(self.path) or self._queue
@@ -245,10 +245,10 @@ def _start(queue: _Queue) -> None:
     )
     try:
         thread.start()  # it needs the guard, which we hold, before it does anything
-    except RuntimeError:  # no more threads, or the interpreter ends
+    except RuntimeError as error:  # no more threads, or the interpreter ends
         queue.waiting.clear()
         _locks.tidy(queue)
-        raise
+        raise NoThread(reason=str(error)) from error
     queue.threaded = True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from open_channel.bus.core import codec
@@ -28,7 +29,6 @@ __all__ = ["Bus"]
 _Result = TypeVar("_Result")
 
 _ENCODED = int(Flag.ENCODED)
-_FAIR = 256 * 1024  # bytes published before a thread looks whether there is room for more
 _TOPICS = 65536  # how many topics are remembered as checked
 
 
@@ -42,8 +42,7 @@ class Bus:
         self._queue: deque[tuple[bytes, bytes, int] | Callable[[], None]] = deque()
         self._told = False  # whether the loop knows that there is something in the queue
         self._topics: dict[str, bytes] = {}
-        self._fair = min(_FAIR, client.limits.max_message + 1)
-        self._room = self._fair
+        self._room = client.fair
 
     # --- in the loop -----------------------------------------------------------------------
 
@@ -63,19 +62,16 @@ class Bus:
         if client.error is None:
             client.schedule()
 
-    async def _wait_for_room(self, size: int) -> None:
-        core, limits = self.client.core, self.client.limits
-        await self.client.wait_for_room()
-        await self.client.wait_until(
-            lambda: not core.backlog or core.backlog + size <= limits.outbox
-        )
-        self._room = max(self._fair, size + 1)
+    async def _send_confirmed(self, topic: bytes, body: bytes, flags: int) -> tuple[str, ...]:
+        self.client.check_open()
+        self.client.core.publish(topic, body, flags)
+        return await self.client.waiting.arrived(last=True)
 
     def _look_for_room(self, size: int) -> None:
         backlog, limit = self.client.core.backlog, self.client.limits.outbox
         if backlog and backlog + size > limit:
             raise OutboxFull(size=backlog, limit=limit)
-        self._room = max(min(self._fair, limit - backlog), size + 1)
+        self._room = max(min(self.client.fair, limit - backlog), size + 1)
 
     # --- in any thread ---------------------------------------------------------------------
 
@@ -126,8 +122,14 @@ class Bus:
         return self.run(coroutine)
 
     def publish(
-        self, topic: str, data: object, *, wait: bool = True, timeout: float | None = None
-    ) -> None:
+        self,
+        topic: str,
+        data: object,
+        *,
+        wait: bool = True,
+        confirm: bool = False,
+        timeout: float | None = None,
+    ) -> tuple[str, ...]:
         """Leave one message; see ``Channel.publish()``; not to ``wait`` is ``publish_nowait()``."""
         self.client.check_open()
         known = self._topics.get(topic)
@@ -143,9 +145,13 @@ class Bus:
             self._make_room(size, wait, timeout)
         # That an update of another thread may get lost is no matter: it is an estimate.
         self._room -= size + OVERHEAD
+        if confirm:
+            send = partial(self._send_confirmed, known, body, flags)
+            return self.run(send, timeout, "the confirmation of a message")
         self._queue.append((known, body, flags))
         if not self._told:
             self._tell()
+        return ()
 
     def _check_topic(self, topic: str) -> bytes:
         if len(self._topics) >= _TOPICS:
@@ -156,10 +162,12 @@ class Bus:
     def _make_room(self, size: int, wait: bool, timeout: float | None) -> None:
         self.client.limits.check_message(size)
         if wait:
-            self.run(lambda: self._wait_for_room(size), timeout, "room in the outbox")
+            look = partial(self._look_for_room, size)
+            self.run(partial(self.client.turns.take, look), timeout, "room in the outbox")
         else:
             self.call(lambda: self._look_for_room(size))
 
-    def confirmed(self, timeout: float | None) -> tuple[str, ...]:
+    def flush(self, timeout: float | None) -> tuple[str, ...]:
         """See ``Channel.flush()``."""
-        return self.run(self.client.confirmed, timeout, "the confirmation of what was published")
+        what = "the confirmation of what was published"
+        return self.run(self.client.waiting.arrived, timeout, what)

@@ -89,6 +89,10 @@ class _Opened(AsyncChannel):
         """Its bus; joins it."""
         return self._join_bus()
 
+    def end_unused(self) -> None:
+        """Close it before its first use."""
+        self._closed = True
+
     def files(self) -> ChannelFiles:
         """Where its locks are."""
         self._check_open()
@@ -255,6 +259,9 @@ class Channel:
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
+        if portal.unused():
+            self._inner.end_unused()
+            return
         limit = portal.leaving(timeout)
         bus = self._bus
         if bus is not None and bus.client.error is None:
@@ -281,8 +288,7 @@ class Channel:
         Raises WaitTimeout when it passes first: nothing was published when it was room that was
         waited for, which ``WaitTimeout.what`` says; and what the asyncio one raises.
         """
-        self._join().publish(topic, data, timeout=timeout)
-        return self._join().confirmed(timeout) if confirm else ()
+        return self._join().publish(topic, data, confirm=confirm, timeout=timeout)
 
     def publish_nowait(self, topic: str, data: Any = b"") -> None:
         """Publish one message, without waiting for room.
@@ -299,7 +305,7 @@ class Channel:
         ``timeout`` is in seconds; None waits for ever. Raises WaitTimeout when it passes first, and
         what closed the channel.
         """
-        return self._join().confirmed(timeout)
+        return self._join().flush(timeout)
 
     def subscribe(
         self,

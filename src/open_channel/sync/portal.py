@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from open_channel.arguments import check_timeout
 from open_channel.errors import WaitTimeout
-from open_channel.io.background import background_loop
+from open_channel.io.background import background_loop, background_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["THE_END", "bound", "call", "frozen", "leaving", "run"]
+__all__ = ["THE_END", "bound", "call", "frozen", "leaving", "run", "unused"]
 
 THE_END = "the end of the channel"
 """What closing waits for."""
@@ -33,6 +33,11 @@ def frozen() -> bool:
     Whoever closes what he has, in a ``__del__`` or a generator's ``finally``, has nothing to do.
     """
     return sys.is_finalizing()
+
+
+def unused() -> bool:
+    """Whether nothing has run in the loop yet."""
+    return not background_runs()
 
 
 def bound(timeout: float | None) -> float | None:
@@ -60,7 +65,8 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
 
     Raises WaitTimeout, naming ``what`` was waited for, when ``timeout`` seconds pass first; the
     coroutine is cancelled then. What need not wait returns with a timeout of 0 too. Raises
-    ValueError for a timeout below zero, and RuntimeError when the interpreter ends.
+    ValueError for a timeout below zero, NoThread when the loop has no thread, and RuntimeError when
+    the interpreter ends.
     """
     try:
         seconds = bound(timeout)

@@ -52,6 +52,7 @@ class Service:
         self._inner = AsyncService(
             self._client, topic, self._handle, concurrency=concurrency, wanted=wanted
         )
+        self._here = threading.local()  # whether this thread handles a request of this service
         self._workers = _Workers(concurrency, f"open-channel serve {topic}")
 
     def _client(self) -> BusClient:
@@ -83,13 +84,17 @@ class Service:
         """Take no more requests, and finish those in hand.
 
         When the block failed nobody waits for them: their requesters get ResponderError at once,
-        and what the handlers return is dropped.
+        and what the handlers return is dropped. A handler that leaves the block waits for none.
         """
         bus = self._bus
         if bus is None or bus.forked or portal.frozen():
             return
         try:
-            if bus.client.error is None:
+            if bus.client.error is not None:
+                return
+            if getattr(self._here, "handles", False):
+                bus.call(self._inner.end)
+            else:
                 bus.run(lambda: self._inner.__aexit__(kind, error, traceback))
         finally:
             self._workers.end()
@@ -109,6 +114,7 @@ class Service:
         failure: Exception | None = None
         if reply.cancelled():
             return
+        self._here.handles = True
         try:
             result = self._handler(request)
         except (StopIteration, StopAsyncIteration) as error:  # no future takes these

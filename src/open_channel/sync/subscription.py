@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from open_channel.bus.subscription import Hand
+from open_channel.bus.hands import Hand, Iteration
 from open_channel.bus.subscription import Subscription as AsyncSubscription
 from open_channel.errors import WaitTimeout
 from open_channel.sync import portal
@@ -173,10 +173,11 @@ class Subscription:
     def __iter__(self) -> Iterator[Message]:
         """Iterate over the messages until the channel is closed or the block is left.
 
-        Of a group, each iteration has its own job in hand, which is done when it is asked for the
-        next one.
+        Of a group, each iteration has its own job in hand, which is done when that is asked for
+        the next one, or when it has been left and its thread asks for more.
         """
-        return self if self.group is None else _Jobs(self)
+        hand = self._hand()
+        return self if hand is None else _Jobs(self, Iteration(hand))
 
     def __next__(self) -> Message:
         """The next message; see ``get()``."""
@@ -204,9 +205,9 @@ class Subscription:
 class _Jobs:
     """One iteration over the jobs of a group."""
 
-    def __init__(self, subscription: Subscription) -> None:
+    def __init__(self, subscription: Subscription, hand: Hand) -> None:
         self._subscription = subscription
-        self._hand = Hand()
+        self._hand = hand
 
     def __iter__(self) -> _Jobs:
         return self

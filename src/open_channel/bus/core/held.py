@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from open_channel.bus.core.interests import Key
     from open_channel.protocol.batches import Message
 
-__all__ = ["Held"]
+__all__ = ["Awaited", "Held"]
 
 
 class Held(msgspec.Struct, eq=False):
@@ -27,13 +28,29 @@ class Held(msgspec.Struct, eq=False):
     sent: bool = False
     """Whether a host may have it."""
     over: bool = False
-    """A request that needs no reply any more: it is not sent again."""
+    """A request that needs no reply any more: it is neither sent again nor waited for."""
     jobs: list[Key] = []
     """The jobs whose being done it tells."""
-    on_acked: list[Callable[[], None]] = []
 
-    def tell_acked(self) -> None:
-        """Nothing of it is to be waited for any more."""
-        callbacks, self.on_acked = self.on_acked, []
-        for callback in callbacks:
+
+class Awaited:
+    """Who is to be told when publications are acknowledged."""
+
+    __slots__ = ("all", "one")
+
+    def __init__(self) -> None:
+        self.one: dict[int, list[Callable[[], None]]] = {}
+        """{first number of a publication: who waits for that one}."""
+        self.all: deque[tuple[int, Callable[[], None]]] = deque()
+        """(a number, who waits for all before it), in order."""
+
+    def acknowledged(self, first: int) -> None:
+        """The publication that begins with this number is acknowledged."""
+        for callback in self.one.pop(first, ()):
             callback()
+
+    def reached(self, oldest: int) -> None:
+        """All before this number are."""
+        waiting = self.all
+        while waiting and waiting[0][0] <= oldest:
+            waiting.popleft()[1]()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from open_channel.bus.core import records as r
 from open_channel.bus.core.answers import decode_done, decode_reply, encode_done, encode_reply
 from open_channel.bus.core.arrivals import Arrivals
-from open_channel.bus.core.held import Held
+from open_channel.bus.core.held import Awaited, Held
 from open_channel.bus.core.interests import UNKNOWN, Interest, Key
 from open_channel.bus.core.mixed import parse_mixed
 from open_channel.bus.core.records import Flag, MemberInfo, Publication
@@ -70,6 +70,7 @@ class MemberCore:
         self._finished: set[Key] = set()
         self._known_done: set[tuple[int, str]] = set()
         self._requests: dict[int, Awaiting] = {}
+        self._awaited = Awaited()
 
     # --- publishing ------------------------------------------------------------------------
 
@@ -109,7 +110,7 @@ class MemberCore:
         if waited and (held := self._held.get(seq)) is not None:
             held.over = True
             self._command(r.Cancel(seq))
-            held.tell_acked()  # whoever works on it may be long about it
+            self._tell_acknowledged()  # whoever works on it may be long about it
         return waited
 
     def reply(self, to: bytes, seq: int, failed: bool, body: bytes, flags: int) -> None:
@@ -161,7 +162,7 @@ class MemberCore:
 
     @property
     def held(self) -> int:
-        """How many publications are not acknowledged."""
+        """How many publications are unacknowledged."""
         return len(self._held)
 
     @property
@@ -178,26 +179,23 @@ class MemberCore:
                 held = self._hold(r.DIRECT, _DONE, b"", publisher, [encode_done(jobs)])
                 held.jobs += [(publisher, seq, group) for seq, group in jobs]
 
+    def when_last_acknowledged(self, callback: Callable[[], None]) -> None:
+        """Call back once the message published last is acknowledged."""
+        self.seal()
+        self._awaited.one.setdefault(next(reversed(self._held)), []).append(callback)
+
     def when_acknowledged(self, callback: Callable[[], None]) -> None:
         """Call back once everything published so far is acknowledged; at once if it is.
 
         A request that nobody waits for any more is not waited for here either.
         """
         self.seal()
-        held = [held for held in self._held.values() if not held.over]
-        if not held:
-            callback()
-            return
-        left = len(held)
+        self._awaited.all.append((self._next, callback))
+        self._tell_acknowledged()
 
-        def acked() -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                callback()
-
-        for one in held:
-            one.on_acked.append(acked)
+    def _tell_acknowledged(self) -> None:
+        left = (held.first for held in self._held.values() if not held.over)
+        self._awaited.reached(next(left, self._next))
 
     # --- subscribing -----------------------------------------------------------------------
 
@@ -225,10 +223,8 @@ class MemberCore:
 
     def serving(self, topic: str) -> Interest | None:
         """A responder of this member for a topic."""
-        for interest in self._interests.values():
-            if interest.serves and matches(interest.pattern, topic):
-                return interest
-        return None
+        serving = (one for one in self._interests.values() if one.serves)
+        return next((one for one in serving if matches(one.pattern, topic)), None)
 
     def done(self, interest: Interest, publisher: bytes, seq: int) -> bool:
         """A job is done; False when it was given to another meanwhile."""
@@ -417,7 +413,10 @@ class MemberCore:
             self._known_done.clear()
         elif known := self._known_done:
             self._known_done = {job for job in known if not held.first <= job[0] <= held.last}
-        held.tell_acked()
+        if self._awaited.one:
+            self._awaited.acknowledged(held.first)
+        if self._awaited.all:
+            self._tell_acknowledged()
 
     def _receive_control(self, record: r.Control) -> None:
         match record:
