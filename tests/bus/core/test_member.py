@@ -133,6 +133,23 @@ def test_what_is_acknowledged_is_forgotten(member: Member):
     assert member.core.oldest == 5
 
 
+def test_one_message_can_be_waited_for_alone(member: Member):
+    member.core.publish(TOPIC, b"x", 0)
+    member.core.seal()
+    told: list[str] = []
+    member.core.publish(TOPIC, b"second", 0)
+    member.core.when_last_acknowledged(lambda: told.append("second"))
+    member.core.publish(TOPIC, b"third", 0)
+    member.core.when_last_acknowledged(lambda: told.append("third"))
+    member.core.when_acknowledged(lambda: told.append("all"))
+    member.hear(acked((3, 3)))
+    assert told == ["third"]
+    member.hear(acked((2, 2)))
+    assert told == ["third", "second"]
+    member.hear(acked((1, 1)))
+    assert told == ["third", "second", "all"]
+
+
 def test_what_only_groups_have_counts_as_jobs(member: Member):
     member.core.publish(TOPIC, b"x", 0)
     member.says()
