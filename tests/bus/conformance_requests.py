@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from open_channel import (
+    ChannelClosed,
     NoResponders,
     PayloadInvalid,
     RequestTimeout,
@@ -312,3 +313,29 @@ class Locks:
         gate.open()
         assert (await first, await second) == ("done", None)
         assert leading == ["shop", "other"]
+
+    @pytest.mark.parametrize("how", ["lock", "lead"])
+    async def test_closing_ends_the_wait_and_no_lock_that_is_held(self, join: Join, how: str):
+        shop, other = await join(), await join()
+
+        async def wait(name: str) -> None:
+            if how == "lead":
+                await shop.lead(name, lambda: None)
+            else:
+                async with shop.lock(name):
+                    pass
+
+        async with shop.lock("held") as held, other.lock("l"):
+            waiting = [asyncio.create_task(wait("l")) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in waiting)
+            await shop.close()
+            async with asyncio.timeout(DEADLINE):
+                done = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(one) for one in done] == [ChannelClosed] * 2
+            with pytest.raises(WaitTimeout):
+                async with other.lock("held", timeout=0):
+                    pass
+            assert held is not None
+        async with other.lock("l", timeout=1), other.lock("held", timeout=1):
+            pass

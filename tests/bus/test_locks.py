@@ -694,13 +694,13 @@ async def test_it_returns_what_run_returns(
         return is_locked(path)
 
     with caplog.at_level(logging.INFO, "open_channel"):
-        assert await lead(files, "x", run) is True
+        assert await lead(Lock(files, "x"), run) is True
     assert [record.getMessage() for record in caplog.records] == [
         "shop: this process leads 'x'",
         "shop: this process leads 'x' no more",
     ]
-    assert await lead(files, "x", lambda: is_locked(path)) is True
-    assert blocking.lead(files, "x", lambda: is_locked(path)) is True
+    assert await lead(Lock(files, "x"), lambda: is_locked(path)) is True
+    assert blocking.lead(blocking.Lock(files, "x"), lambda: is_locked(path)) is True
     assert not is_locked(path)
 
 
@@ -709,12 +709,12 @@ async def test_it_ends_with_run(files: ChannelFiles, path: str):
         raise LookupError
 
     with pytest.raises(LookupError):
-        await lead(files, "x", fail)
+        await lead(Lock(files, "x"), fail)
     with pytest.raises(ZeroDivisionError):
-        blocking.lead(files, "x", lambda: 1 // 0)
+        blocking.lead(blocking.Lock(files, "x"), lambda: 1 // 0)
     assert not is_locked(path)
     leading, next_one = (
-        asyncio.create_task(lead(files, "x", asyncio.Event().wait)) for _ in range(2)
+        asyncio.create_task(lead(Lock(files, "x"), asyncio.Event().wait)) for _ in range(2)
     )
     await until(lambda: waiting(path))
     for task in (leading, next_one):
@@ -729,10 +729,10 @@ LEAD = """
 async def run():
     say(leads=True)
     await asyncio.Event().wait()
-asyncio.run(bus.lead(files, "x", run))
+asyncio.run(bus.lead(bus.Lock(files, "x"), run))
 """
 LEAD_BLOCKING = """
-sync.lead(files, "x", lambda: (say(leads=True), time.sleep(60)))
+sync.lead(sync.Lock(files, "x"), lambda: (say(leads=True), time.sleep(60)))
 """
 
 

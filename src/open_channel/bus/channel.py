@@ -17,8 +17,9 @@ from open_channel.channel.channel import (
     SocketChannel,
     name_and_listener,
 )
+from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.listener import Listener
-from open_channel.errors import OutboxFull
+from open_channel.errors import ChannelClosed, OutboxFull
 from open_channel.protocol.batches import OVERHEAD
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from open_channel.bus.members import Member, MemberChange, Stats
     from open_channel.bus.service import Handler, Service
     from open_channel.bus.subscription import Overflow, Subscription
+    from open_channel.io.directory import ChannelFiles
+    from open_channel.io.locks import Claims
     from open_channel.protocol.limits import Limits
 
 __all__ = ["Channel", "open_channel"]
@@ -108,6 +111,7 @@ class Channel(SocketChannel):
         super().__init__(name, listener, directory, limits, labels)
         self._hosts = hosts
         self._bus: BusClient | None = None
+        self._claims: Claims | None = None
 
     def _join_bus(self) -> BusClient:
         bus = self._bus
@@ -147,9 +151,14 @@ class Channel(SocketChannel):
         is harmless. Raises ValueError for a timeout below zero.
         """
         check_timeout(timeout)
+        self._refuse_locks()
         if self._bus is not None:
             await self._bus.close(timeout)
         await super().close(timeout)
+
+    def _refuse_locks(self) -> None:
+        if self._claims is not None:
+            self._claims.refuse(ChannelClosed(name=self._name, reason=CLOSED_HERE))
 
     # --- publish and subscribe -------------------------------------------------------------
 
@@ -348,8 +357,8 @@ class Channel(SocketChannel):
         """
         from open_channel.bus.locks import Lock
 
-        self._check_open()
-        return Lock(self._join().files, name, timeout)
+        files, claims = self._locking()
+        return Lock(files, name, timeout, claims)
 
     @overload
     async def lead(self, name: str, run: Callable[[], Awaitable[_Result]]) -> _Result: ...
@@ -362,10 +371,19 @@ class Channel(SocketChannel):
         within milliseconds. When this is cancelled, ``run()`` is, and the next one leads. Raises
         NameInvalid, and what ``run()`` raises.
         """
-        from open_channel.bus.locks import lead
+        from open_channel.bus.locks import Lock, lead
 
+        files, claims = self._locking()
+        return await lead(Lock(files, name, None, claims), run)
+
+    def _locking(self) -> tuple[ChannelFiles, Claims]:
+        """Where the channel's locks are, and who waits for one."""
         self._check_open()
-        return await lead(self._join().files, name, run)
+        if self._claims is None:
+            from open_channel.io.locks import Claims
+
+            self._claims = Claims()
+        return self._join().files, self._claims
 
     def stats(self) -> Stats:
         """Figures of this member's bus."""

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from open_channel.io.directory import ChannelFiles
 
 __all__ = ["Lock", "lead"]
 
@@ -42,9 +41,10 @@ class Lock(NamedLock):
     async def acquire(self) -> None:
         """Wait for the lock.
 
-        Raises WaitTimeout when the timeout passes first, RuntimeError when this object holds or
-        awaits it already, NameCollision when another name in use shares its file name, and
-        ChannelError when the file cannot be made or locked. Can be cancelled: nothing is held then.
+        Raises WaitTimeout when the timeout passes first, ChannelClosed when the channel is closed,
+        RuntimeError when this object holds or awaits it already, NameCollision when another name in
+        use shares its file name, and ChannelError when the file cannot be made or locked. Can be
+        cancelled: nothing is held then.
         """
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
@@ -85,15 +85,11 @@ def _wake(woken: asyncio.Future[None]) -> None:
 
 
 @overload
-async def lead(
-    files: ChannelFiles, name: str, run: Callable[[], Awaitable[_Result]]
-) -> _Result: ...
+async def lead(lock: Lock, run: Callable[[], Awaitable[_Result]]) -> _Result: ...
 @overload
-async def lead(
-    files: ChannelFiles, name: str, run: Callable[[], Awaitable[_Result] | _Result]
-) -> _Result: ...
-async def lead(files: ChannelFiles, name: str, run: Callable[[], Any]) -> Any:
-    """Wait until this process leads, then call ``run()`` and return what it returns.
+async def lead(lock: Lock, run: Callable[[], Awaitable[_Result] | _Result]) -> _Result: ...
+async def lead(lock: Lock, run: Callable[[], Any]) -> Any:
+    """Wait until this process has the lock, and leads; then return what ``run()`` returns.
 
     One process at a time leads under a name; when it dies, or its ``run()`` ends, another does.
     ``run`` is a coroutine function, or a plain one, which runs in the event loop.
@@ -101,10 +97,10 @@ async def lead(files: ChannelFiles, name: str, run: Callable[[], Any]) -> Any:
     Raises what ``run()`` raises, and what ``Lock.acquire()`` raises but for a timeout. Can be
     cancelled: ``run()`` is cancelled then, and nothing is held.
     """
-    async with Lock(files, name):
-        _log.info("%s: this process leads %r", files.name, name)
+    async with lock:
+        _log.info("%s: this process leads %r", lock.channel, lock.name)
         try:
             result = run()
             return await result if inspect.isawaitable(result) else result
         finally:
-            _log.info("%s: this process leads %r no more", files.name, name)
+            _log.info("%s: this process leads %r no more", lock.channel, lock.name)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from open_channel.io.directory import ChannelFiles
 
-__all__ = ["Claim", "NamedLock"]
+__all__ = ["Claim", "Claims", "NamedLock"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -231,6 +231,34 @@ class Claim:
             self.release()
 
 
+class Claims:
+    """The claims of one channel, as long as they wait: they end with it."""
+
+    def __init__(self) -> None:
+        self._waiting: set[Claim] = set()
+        self._error: ChannelError | None = None
+
+    def add(self, claim: Claim) -> None:
+        """It is to wait. Raises what has closed the channel."""
+        if self._error is not None:
+            raise self._error.again()
+        self._waiting.add(claim)
+
+    def discard(self, claim: Claim) -> None:
+        """It waits no more."""
+        self._waiting.discard(claim)
+
+    def refuse(self, error: ChannelError) -> None:
+        """The channel is closed. Who holds a lock goes on holding it."""
+        with _locks.guard:
+            self._error = error
+            refused = [claim for claim in self._waiting if claim.ours and claim.withdraw()]
+            for claim in refused:
+                claim.error = error.again()
+        for claim in refused:
+            claim.tell()
+
+
 def _try(queue: _Queue) -> LockFile | None:
     """The lock, if it is free."""
     return _in_directory(queue, LockFile.acquire)
@@ -349,9 +377,16 @@ def _put_name(lock: LockFile, files: ChannelFiles, name: str) -> None:
 class NamedLock:
     """What ``bus.locks.Lock`` and ``sync.locks.Lock`` have in common."""
 
-    def __init__(self, files: ChannelFiles, name: str, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        files: ChannelFiles,
+        name: str,
+        timeout: float | None = None,
+        claims: Claims | None = None,
+    ) -> None:
         check_timeout(timeout)
         self._files = files
+        self._claims = claims or Claims()
         self._name = check_name(name, "lock or leadership")
         self._timeout = timeout
         self._claim: Claim | None = None
@@ -365,6 +400,11 @@ class NamedLock:
     def name(self) -> str:
         """The name that excludes others."""
         return self._name
+
+    @property
+    def channel(self) -> str:
+        """The name of its channel."""
+        return self._files.name
 
     @property
     def held(self) -> bool:
@@ -389,6 +429,7 @@ class NamedLock:
         with _locks.guard:
             if self._claim is not None and self._claim.ours:
                 raise RuntimeError(f"lock {self._name!r} is held or awaited by this object already")
+            self._claims.add(claim)
             self._acquired = False
             self._claim = claim
             claim.request(wait=self._timeout != 0)
@@ -396,6 +437,7 @@ class NamedLock:
     def _conclude(self, claim: Claim) -> None:
         """The wait is over: hold the lock, or raise the reason why not."""
         claim.withdraw()
+        self._claims.discard(claim)
         if claim.granted:
             self._acquired = True
             return
@@ -408,6 +450,7 @@ class NamedLock:
         """Give a claim up; harmless when it has never begun, or is over."""
         with _locks.guard:
             claim.release()
+            self._claims.discard(claim)
             if self._claim is claim:
                 self._claim = None
                 self._acquired = False

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from open_channel.bus.subscription import Overflow
     from open_channel.channel.conversation import Peer
     from open_channel.io.directory import ChannelFiles
+    from open_channel.io.locks import Claims
     from open_channel.protocol.limits import Limits
     from open_channel.sync.bus import Bus
     from open_channel.sync.locks import Lock
@@ -93,10 +94,13 @@ class _Opened(AsyncChannel):
         """Close it before its first use."""
         self._closed = True
 
-    def files(self) -> ChannelFiles:
-        """Where its locks are."""
-        self._check_open()
-        return self._join().files
+    def locking(self) -> tuple[ChannelFiles, Claims]:
+        """Where its locks are, and who waits for one."""
+        return self._locking()
+
+    def refuse_locks(self) -> None:
+        """Let nobody wait for a lock any more; can be called from any thread."""
+        self._refuse_locks()
 
 
 class Channel:
@@ -257,6 +261,7 @@ class Channel:
         timeout = portal.bound(timeout)
         exits.forget(self)
         self._closed = True
+        self._inner.refuse_locks()
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
         if portal.unused():
@@ -415,7 +420,8 @@ class Channel:
         """
         from open_channel.sync.locks import Lock
 
-        return Lock(self._files(), name, timeout)
+        files, claims = self._locking()
+        return Lock(files, name, timeout, claims)
 
     def lead(self, name: str, run: Callable[[], _Result]) -> _Result:
         """Wait until this member leads ``name``, then call ``run()`` and return its result.
@@ -423,14 +429,15 @@ class Channel:
         Exactly one member leads while anybody wants to; when it dies or returns, the next one does
         within milliseconds. ``run`` is called in this thread.
         """
-        from open_channel.sync.locks import lead
+        from open_channel.sync.locks import Lock, lead
 
-        return lead(self._files(), name, run)
+        files, claims = self._locking()
+        return lead(Lock(files, name, None, claims), run)
 
-    def _files(self) -> ChannelFiles:
+    def _locking(self) -> tuple[ChannelFiles, Claims]:
         if self._closed:
             raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
-        return portal.call(self._channel.files)
+        return portal.call(self._channel.locking)
 
     def stats(self) -> Stats:
         """Figures of this member's bus."""

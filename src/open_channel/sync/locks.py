@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from open_channel.io.directory import ChannelFiles
 
 __all__ = ["Lock", "lead"]
 
@@ -57,14 +56,14 @@ class Lock(NamedLock):
         self.release()
 
 
-def lead(files: ChannelFiles, name: str, run: Callable[[], _Result]) -> _Result:
-    """Wait until this process leads, then call ``run()`` and return what it returns.
+def lead(lock: Lock, run: Callable[[], _Result]) -> _Result:
+    """Wait until this process has the lock, and leads; then return what ``run()`` returns.
 
     See ``open_channel.bus.locks.lead()``; ``run`` is a plain function, called in this thread.
     """
-    with Lock(files, name):
-        _log.info("%s: this process leads %r", files.name, name)
+    with lock:
+        _log.info("%s: this process leads %r", lock.channel, lock.name)
         try:
             return run()
         finally:
-            _log.info("%s: this process leads %r no more", files.name, name)
+            _log.info("%s: this process leads %r no more", lock.channel, lock.name)
