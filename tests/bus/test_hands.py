@@ -58,22 +58,24 @@ async def test_the_ways_of_asking_may_alternate(join: Joiner):
         assert [(await ask(jobs)).data for ask in ways] == list(range(8))
 
 
-@pytest.mark.parametrize("ask", [got, next_of, left_by_break])
+@pytest.mark.parametrize("ask", [got, next_of, left_by_break, waited_for])
 async def test_a_job_is_not_done_because_another_task_asks(join: Joiner, ask: Any):
     shop = await join()
     go_on = asyncio.Event()
+    begun: list[Job] = []
     async with shop.subscribe("jobs", group="g") as jobs, asyncio.timeout(DEADLINE):
         for number in range(4):
             shop.publish_nowait("jobs", number)
 
         async def work() -> Job:
             job: Job = await ask(jobs)
+            begun.append(job)
             await go_on.wait()
             job.reject()
             return job
 
         working = asyncio.create_task(work())
-        await asyncio.sleep(0)
+        await eventually(lambda: begun)
         rest = [(await ask(jobs)).data for _ in range(3)]
         go_on.set()
         first = await working

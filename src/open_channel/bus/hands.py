@@ -6,8 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import FunctionType
-
     from open_channel.bus.message import Job
 
 __all__ = ["Hand", "Hands", "Iteration"]
@@ -57,31 +55,23 @@ class Iteration(Hand):
 class Hands:
     """The hands of the tasks of one loop."""
 
-    def __init__(self, asks: FunctionType) -> None:
-        self._asks = asks.__code__
-        """A task that runs nothing but this asks for another task."""
+    def __init__(self) -> None:
         self._of: dict[asyncio.Task[Any] | None, Hand] = {}
 
     def mine(self) -> Hand:
-        """That of the task that runs, or of the one that this one asks for, as far as is known."""
+        """That of the task that runs."""
         task = asyncio.current_task()
         hand = self._of.get(task)
         if hand is None:
-            others = [other for other in self._of if other is None or not other.done()]
-            if len(others) == 1 and task is not None and self._only_asks(task):
-                return self._of[others[0]]
             hand = self._of[task] = Hand()
         return hand
-
-    def _only_asks(self, task: asyncio.Task[Any]) -> bool:
-        return getattr(task.get_coro(), "cr_code", None) is self._asks
 
     def left(self) -> list[Job]:
         """What tasks had in hand that have come to their end: done as well.
 
-        ``asyncio.wait_for()`` of Python 3.11 gets a job in a task of its own, and whoever works on
-        it then has no hand that knows of it. What a task had that was cancelled, or failed, is not
-        done: it stays until the subscription ends.
+        ``asyncio.wait_for(mine())`` of Python 3.11 runs ``mine()`` in a task of its own; if that
+        gets a job, whoever works on it has no hand that knows of it. What a task had that was
+        cancelled, or failed, is not done: it stays until the subscription ends.
         """
         if len(self._of) < 2:  # as mostly
             return []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from open_channel.arguments import check_count, check_text
 from open_channel.bus.core import codec
@@ -21,8 +21,8 @@ from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-    from types import FunctionType, TracebackType
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from types import TracebackType
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.core.mixed import Mixed
@@ -87,7 +87,7 @@ class Subscription:
         self._missed = 0
         self._jobs: deque[Job] = deque()
         self._in_hand: dict[tuple[bytes, int], Job] = {}
-        self._hands = Hands(cast("FunctionType", Subscription.get))
+        self._hands = Hands()
         self._error: ChannelError | None = None
         self._readers: list[Waiter] = []
         self.missed = 0
@@ -414,7 +414,7 @@ class Subscription:
         self._readers.append(waiter)
         return waiter
 
-    async def get(self) -> Message:
+    def get(self) -> Coroutine[Any, Any, Message]:
         """The next message; of a group, a job.
 
         Asking for a job says that the one that this task got before is done.
@@ -422,7 +422,12 @@ class Subscription:
         Raises ChannelClosed at the end, and what closed the channel when that was an error. Can
         be cancelled: no message is lost by it.
         """
-        while (message := self.take()) is None:
+        # This much runs in the task that calls it, and the rest, with asyncio.wait_for() of Python
+        # 3.11, in another one.
+        return self._get(None if self.group is None else self._hands.mine())
+
+    async def _get(self, hand: Hand | None) -> Message:
+        while (message := self.take(hand)) is None:
             if self.at_end:
                 assert self._error is not None
                 raise self._error.again()
