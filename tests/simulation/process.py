@@ -140,7 +140,9 @@ class Process:
         self._write()
 
     def settle_debts(self) -> None:
+        """See ``BusClient``: it may be that nothing can be written at this moment."""
         self.debts_due = None
+        self.due = self.session.inbox.consumed()
         self.session.patience = 0
         self.flush()
 
