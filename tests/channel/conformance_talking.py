@@ -311,7 +311,25 @@ class Ends:
         assert channel.state == "closed"
 
 
+class Unheard(BaseException):
+    """No Exception, as test frameworks raise them."""
+
+
 class Listeners:
+    @pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, Unheard])
+    async def test_whatever_one_raises_its_client_hears_the_end(
+        self, api: Api, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+    ):
+        async def listener(socket: Any) -> None:
+            async for _ in socket:
+                raise kind
+
+        api("raises", listener).connect()
+        client = api("raises").connect()
+        client.write(b"1")
+        assert await collect(client) == []
+        assert kind.__name__ in caplog.text
+
     async def test_one_that_raises_ends_its_connection_alone(
         self, api: Api, caplog: pytest.LogCaptureFixture
     ):

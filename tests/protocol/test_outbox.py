@@ -125,6 +125,25 @@ def test_what_was_sent_but_not_acknowledged_still_fills_it():
     box.write(bytes(30))
 
 
+@pytest.mark.parametrize("size", [100, 1000, 70_000])
+def test_what_was_refused_fits_where_nobody_needs_to_drain(size):
+    box = outbox(window=1024, drain=100_000, outbox=100_000, max_message=80_000)
+    refused = False
+    for _ in range(3000):
+        if box.over:
+            leaves(box)
+            box.acknowledge(box.acknowledged + 1)
+            continue
+        try:
+            box.write(bytes(size))
+            refused = False
+        except OutboxFull:
+            assert not refused
+            assert box.over
+            refused = True
+    assert box.size <= 100_000
+
+
 def test_an_empty_outbox_takes_one_message_larger_than_itself():
     box = outbox(window=1024, drain=1024, outbox=1024)
     box.write(bytes(5000))

@@ -131,7 +131,14 @@ class Channel(SocketChannel):
         Raises ConnectTimeout when that takes longer than 5 s, what the host refused, and what
         ``connect()`` raises.
         """
-        await self._join_bus().wait_connected()
+        new = self._bus is None
+        bus = self._join_bus()
+        try:
+            await bus.wait_connected()
+        except BaseException:  # nobody else would close it
+            if new:
+                self._destroy()
+            raise
         return self
 
     async def __aexit__(
@@ -148,13 +155,25 @@ class Channel(SocketChannel):
 
         ``timeout`` bounds the wait, in seconds; None waits for ever. What has not arrived by then
         may be lost. If this process hosts the channel, another takes over in order. Again
-        is harmless. Raises ValueError for a timeout below zero.
+        is harmless. When it is cancelled all is closed at once. Raises ValueError for a timeout
+        below zero.
         """
         check_timeout(timeout)
         self._refuse_locks()
-        if self._bus is not None:
-            await self._bus.close(timeout)
+        try:
+            if self._bus is not None:
+                await self._bus.close(timeout)
+        except BaseException:
+            self._destroy()
+            raise
         await super().close(timeout)
+
+    def _destroy(self) -> None:
+        self._closed = True
+        if self._bus is not None:
+            self._bus.destroy()
+        if self._client is not None:
+            self._client.socket.destroy()
 
     def _refuse_locks(self) -> None:
         if self._claims is not None:

@@ -413,9 +413,13 @@ class BusClient:
         except (TimeoutError, ChannelError):
             pass
         finally:
-            self._finish(ChannelClosed(name=self.name, reason=CLOSED_HERE))
+            self.destroy()
         if self._leaving is not None:
             await asyncio.shield(self._leaving)
+
+    def destroy(self) -> None:
+        """Leave at once; again is harmless."""
+        self._finish(ChannelClosed(name=self.name, reason=CLOSED_HERE))
 
     def _finish(self, error: ChannelError) -> None:
         if self.error is None:
@@ -451,5 +455,8 @@ class BusClient:
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
         self.error = ChannelForked(name=self.name, owner=self._pid)
+        for sink in self.core.sinks():
+            if isinstance(sink, Subscription):
+                sink.forked(self.error)
         self.close_room()
         self.connected = False

@@ -165,6 +165,8 @@ class Replies:
         sender = publication.sender
         if sender in self.replies:
             return False
+        if self._everyone and failed and not body:  # it has ceased to serve meanwhile
+            return self._check(sender)
         self.replies[sender] = self._decode(publication, failed, body)
         return self._check(sender)
 

@@ -171,6 +171,13 @@ class Subscription:
             self._error = error
             self.wake(now=False)
 
+    def forked(self, error: ChannelError) -> None:
+        """In a child: what has arrived is the parent's."""
+        self._error = error
+        self._batches.clear()
+        self._jobs.clear()
+        self._messages, self._parts = iter(()), iter(())
+
     # --- what the core tells ---------------------------------------------------------------
 
     def live(self) -> None:

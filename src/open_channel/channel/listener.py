@@ -87,7 +87,9 @@ class ListenerHost:
         except ChannelClosed as error:
             if not client.over:
                 self._failed(client, error)
-        except Exception as error:  # whatever a user's listener raises
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):  # the loop ends by these
+            raise
+        except BaseException as error:  # whatever a user's listener raises
             self._failed(client, error)
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -102,7 +104,7 @@ class ListenerHost:
         shut = functools.partial(client.shut, client.closed_because(reason), done=done)
         asyncio.get_running_loop().call_soon(shut)
 
-    def _failed(self, client: _Client, error: Exception) -> None:
+    def _failed(self, client: _Client, error: BaseException) -> None:
         name, pid = self._member.files.name, client.peer.pid
         _log.error("%s: the listener failed with pid %d", name, pid, exc_info=error)
 

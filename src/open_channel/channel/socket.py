@@ -179,8 +179,12 @@ class ChannelSocket(Conversation):
         self.shut(ChannelClosed(name=self.name, reason="destroyed by this side"))
 
     async def __aenter__(self) -> ChannelSocket:
-        """Wait until there is a connection."""
-        await self.wait_connected()
+        """Wait until there is a connection; when that fails or is cancelled, destroy the socket."""
+        try:
+            await self.wait_connected()
+        except BaseException:  # nobody else would close it
+            self.destroy()
+            raise
         return self
 
     async def __aexit__(

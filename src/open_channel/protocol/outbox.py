@@ -94,6 +94,7 @@ class Outbox:
         "_ordinary",
         "_pending_floor",
         "_pending_size",
+        "_refused",
         "_sealed",
         "_sent",
         "_sent_last",
@@ -111,10 +112,11 @@ class Outbox:
 
     def __init__(self, limits: Limits, floor: Callable[[], int] = int) -> None:
         self.limit = limits.outbox
-        self.soft = limits.drain
         self.window = limits.window
         self.max_message = limits.max_message
         self._ordinary = min(SEAL, self.max_message + OVERHEAD)
+        self.soft = limits.drain
+        self._refused = 0  # the size of the message that was refused last, and may come again
         self.size = 0
         """What it holds, in bytes."""
         self.batches = 0
@@ -179,6 +181,7 @@ class Outbox:
         if size - OVERHEAD > self.max_message:
             raise MessageTooLarge(size=size - OVERHEAD, limit=self.max_message)
         if self.size + size > self.limit and self.size:
+            self._refused, self.credit = size, 0
             raise OutboxFull(size=self.size, limit=self.limit)
 
     def seal(self) -> None:
@@ -235,11 +238,15 @@ class Outbox:
 
     @property
     def over(self) -> bool:
-        """Whether it holds more than its soft limit: a writer should wait."""
+        """Whether a writer should wait: it holds more than its soft limit, or what was refused
+        last would be refused again.
+        """
         if self.credit:
             return False
         self._account()
-        return self.size > self.soft
+        if self._refused and (not self.size or self.size + self._refused <= self.limit):
+            self._refused = 0
+        return self.size > self.soft or self._refused > 0
 
     @property
     def backlog(self) -> int:

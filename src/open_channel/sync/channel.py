@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -238,8 +239,14 @@ class Channel:
         Raises ConnectTimeout when that takes longer than 5 s, what the host refused, and what
         ``connect()`` raises.
         """
+        new = self._bus is None
         bus = self._join()
-        bus.run(bus.client.wait_connected)
+        try:
+            bus.run(bus.client.wait_connected)
+        except BaseException:  # nobody else would close it
+            if new:
+                self.close(0)
+            raise
         return self
 
     def __exit__(
@@ -427,8 +434,11 @@ class Channel:
         """Wait until this member leads ``name``, then call ``run()`` and return its result.
 
         Exactly one member leads while anybody wants to; when it dies or returns, the next one does
-        within milliseconds. ``run`` is called in this thread.
+        within milliseconds. ``run`` is called in this thread. Raises TypeError for a coroutine
+        function, and what the asyncio one raises.
         """
+        if inspect.iscoroutinefunction(run):
+            raise TypeError("what leads with the blocking API is a plain function")
         from open_channel.sync.locks import Lock, lead
 
         files, claims = self._locking()
@@ -476,7 +486,9 @@ def _finish(finished: asyncio.Future[None], error: BaseException | None) -> None
         return
     if error is None:
         finished.set_result(None)
-    elif isinstance(error, Exception):
+    elif isinstance(error, Exception) and not isinstance(error, StopIteration):
         finished.set_exception(error)
-    else:
-        finished.set_exception(ChannelError(reason=f"the listener ended with {error!r}"))
+    else:  # no future takes these
+        failure = ChannelError(reason=f"the listener ended with {error!r}")
+        failure.__cause__ = error
+        finished.set_exception(failure)

@@ -1,0 +1,143 @@
+"""A channel whose block is not entered, or not left, in peace; and one in a forked child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from open_channel import Channel, ChannelSocket, open_channel
+from tests.bus.conftest import Joiner
+from tests.channel.programs import Programs
+from tests.channel.steps import eventually
+
+
+def holds() -> tuple[int, int]:
+    """How many descriptors this process has, and tasks."""
+    return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+
+
+async def test_entering_that_is_cancelled_leaves_nothing_behind(join: Joiner):
+    shop = await join()
+    before = holds()
+    for _ in range(5):
+        channel = open_channel("shop")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0), channel:
+                raise AssertionError
+        assert channel.state == "closed"
+    await eventually(lambda: len(shop.members) == 1)
+    await eventually(lambda: holds() == before)
+
+
+async def test_leaving_that_is_cancelled_leaves_nothing_behind(join: Joiner):
+    shop = await join()
+    before = holds()
+    async with shop.subscribe("jobs", group="g") as jobs:
+        for _ in range(5):
+            channel = open_channel("shop", hosts=False)
+            begun = asyncio.Event()
+
+            async def leave(channel: Channel = channel, begun: asyncio.Event = begun) -> None:
+                async with channel:
+                    channel.publish_nowait("jobs", b"undone")
+                    begun.set()
+
+            leaving = asyncio.create_task(leave())
+            await begun.wait()
+            await eventually(lambda: jobs.take() is not None)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            assert channel.state == "closed"
+        await eventually(lambda: len(shop.members) == 1)
+    await eventually(lambda: holds() == before)
+
+
+async def test_a_socket_is_closed_too_where_leaving_is_cancelled(join: Joiner):
+    never = asyncio.Event()
+
+    async def listener(socket: ChannelSocket) -> None:
+        async for _ in socket:
+            await never.wait()
+
+    host = open_channel("talk", listener)
+    await host.connect().wait_connected()
+    before = holds()
+    channel = open_channel("talk", hosts=False)
+
+    async def leave() -> None:
+        async with channel:
+            channel.connect().write(b"never handled")
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(leave(), 0.2)
+    assert channel.state == "closed"
+    await eventually(lambda: holds() == before)
+    host.connect().destroy()
+    await host.close(timeout=0)
+
+
+async def test_who_ceases_to_serve_is_missing_among_the_replies(join: Joiner):
+    shop, stays, goes = await join(), await join(), await join()
+    kinds: set[object] = set()
+
+    async def come_and_go() -> None:
+        while True:
+            async with goes.serve("q", lambda _: 1):
+                await asyncio.sleep(0.001)
+
+    coming = asyncio.create_task(come_and_go())
+    async with stays.serve("q", lambda _: 1):
+        for _ in range(300):
+            kinds.update((await shop.request_all("q")).values())
+    coming.cancel()
+    assert kinds == {1}
+
+
+@pytest.fixture
+def run(channel_dir: Path) -> Iterator[Programs]:
+    programs = Programs()
+    yield programs
+    programs.end()
+
+
+def test_what_has_arrived_stays_the_parents(run: Programs):
+    program = run(
+        """
+        import asyncio, os
+        from open_channel import ChannelForked, open_channel
+
+        async def main():
+            async with (
+                open_channel("shop") as shop,
+                shop.subscribe("t", group="g") as jobs,
+                shop.subscribe("t") as plain,
+            ):
+                for number in range(3):
+                    await shop.publish("t", number)
+                while plain.backlog < 3:
+                    await asyncio.sleep(0)
+                first = (await jobs.get()).data, (await plain.get()).data
+                if not os.fork():
+                    asyncio.events._set_running_loop(None)
+                    asyncio.run(child(jobs, plain))
+                    os._exit(0)
+                os.wait()
+                print(first, [((await jobs.get()).data, (await plain.get()).data) for _ in "ab"])
+
+        async def child(jobs, plain):
+            for taking in (jobs.get, plain.get, lambda: anext(aiter(jobs)), plain.__anext__):
+                try:
+                    print((await taking()).data, flush=True)
+                except ChannelForked:
+                    print("forked", flush=True)
+
+        asyncio.run(main())
+        """
+    )
+    assert [program.line() for _ in range(4)] == ["forked"] * 4
+    assert program.line() == "(0, 0) [(1, 1), (2, 2)]"
