@@ -163,11 +163,11 @@ class ChannelClosed(ChannelError, ConnectionError):
 
 
 class ChannelForked(ChannelError, ConnectionError):
-    """An asyncio channel of the parent was used in a forked child: open a new one there."""
+    """What the parent had opened was used in a forked child: an asyncio channel, a subscription."""
 
     text = (
-        "channel {name!r} was opened in process {owner} and cannot be used in its forked child: "
-        "open the channel again in the child"
+        "what process {owner} has opened of channel {name!r} cannot be used in its forked child: "
+        "open it there again"
     )
     name: str
     owner: int

@@ -141,3 +141,43 @@ def test_what_has_arrived_stays_the_parents(run: Programs):
     )
     assert [program.line() for _ in range(4)] == ["forked"] * 4
     assert program.line() == "(0, 0) [(1, 1), (2, 2)]"
+
+
+async def test_a_channel_on_the_bus_says_how_it_is(join: Joiner):
+    channel = open_channel("shop")
+    assert (channel.state, channel.connected, channel.hosting) == ("initiated", False, False)
+    async with channel:
+        assert (channel.state, channel.connected, channel.hosting) == ("connected", True, True)
+        other = await join()
+        assert (other.state, other.connected, other.hosting) == ("connected", True, False)
+    assert (channel.state, channel.connected, channel.hosting) == ("closed", False, False)
+
+
+def test_what_was_opened_before_a_fork_and_not_used_is_the_childs(run: Programs):
+    program = run(
+        """
+        import asyncio, os
+        from open_channel import open_channel
+
+        async def listener(socket):
+            async for message in socket:
+                socket.write(message)
+
+        channel = open_channel("opened", listener)
+
+        async def talk():
+            async with channel, channel.subscribe("t") as topic:
+                socket = channel.connect()
+                socket.write(b"hello")
+                await channel.publish("t", b"there")
+                print(await socket.read(), (await topic.get()).body, flush=True)
+
+        for _ in range(2):
+            if not os.fork():
+                asyncio.run(talk())
+                os._exit(0)
+            os.wait()
+        asyncio.run(talk())
+        """
+    )
+    assert [program.line() for _ in range(3)] == ["b'hello' b'there'"] * 3

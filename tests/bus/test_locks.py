@@ -20,8 +20,8 @@ import uvloop
 
 from open_channel.bus.locks import Lock, lead
 from open_channel.errors import ChannelError, NameCollision, NameInvalid, WaitTimeout
-from open_channel.io import directory, locks
-from open_channel.io.directory import ChannelFiles
+from open_channel.io import directory
+from open_channel.io.directory import ChannelFiles, secure
 from open_channel.io.lockfile import LockFile, is_locked
 from open_channel.io.locks import _locks, _Waited
 from open_channel.sync import locks as blocking
@@ -509,14 +509,14 @@ async def test_the_directory_is_deleted(files: ChannelFiles, path: str):
 async def test_the_directory_is_deleted_just_before_the_file_is_opened(
     files: ChannelFiles, path: str, monkeypatch: pytest.MonkeyPatch
 ):
-    make, deletions = locks._make_directory, [1, 1, 0]
+    make, deletions = secure, [1, 1, 0]
 
-    def make_in_vain(files: ChannelFiles) -> None:
-        make(files)
+    def make_in_vain(path: str) -> None:
+        make(path)
         if deletions.pop(0):
-            shutil.rmtree(files.directory)
+            shutil.rmtree(path)
 
-    monkeypatch.setattr(locks, "_make_directory", make_in_vain)
+    monkeypatch.setattr("open_channel.io.locks.secure", make_in_vain)
     async with Lock(files, "x") as lock:
         assert lock.held
         deletions[:] = [1, 0]  # in the helper thread

@@ -249,3 +249,29 @@ async def test_a_host_that_is_alone_leaves_and_another_may_come(opened: Opener):
     socket.write(b"while nobody hosts")
     await opened.connected("alone", echo)
     assert await socket.read() == b"while nobody hosts"
+
+
+async def test_every_listener_that_is_begun_ends(opened: Opener):
+    """Also one whose client said hello while its host was handing over."""
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def listener(socket: ChannelSocket) -> None:
+        begun.append(1)
+        try:
+            async for message in socket:
+                socket.write(message)
+        finally:
+            ended.append(1)
+
+    async def visit(pause: float) -> None:
+        socket = opened("visits", listener).connect(timeout=20)
+        for _ in range(5):
+            socket.write(bytes(1000))
+        await asyncio.sleep(pause)
+        await socket.close()
+
+    for turn in range(40):
+        await asyncio.gather(*(visit((3 * turn + one) % 7 / 100) for one in range(3)))
+    await eventually(lambda: len(ended) == len(begun))
+    assert len(begun) >= 40

@@ -41,7 +41,7 @@ for socket in sockets:
     socket.wait_connected()
 
 bus = open_channel("shop")
-bus.serve("price", lambda request: 3 * request.data["sku"]).__enter__()
+bus.serve("price", lambda request: 3 * request.data).__enter__()
 bus.serve("stats", lambda request: {"requests": 7}).__enter__()
 bus.subscribe("orders.*").__enter__()
 

@@ -1,4 +1,4 @@
-"""Where the library's own thread cannot run, that is said at once, and by one class."""
+"""Where the library's own thread cannot run, or would run nothing, that is said at once."""
 
 from __future__ import annotations
 
@@ -77,3 +77,44 @@ def test_what_was_never_used_is_closed_without_a_thread(run: Programs):
         """
     )
     assert [program.line() for _ in range(3)] == ["1", "closed", "closed"]
+
+
+def test_a_coroutine_function_cannot_lead(run: Programs):
+    program = run(
+        """
+        from open_channel.sync import open_channel
+
+        async def schedule():
+            pass
+
+        with open_channel("leads") as channel:
+            try:
+                channel.lead("scheduler", schedule)
+            except TypeError as error:
+                print(error)
+        """
+    )
+    assert program.line() == "what leads with the blocking API is a plain function"
+
+
+def test_who_waits_to_lead_ends_with_the_process_and_says_nothing(run: Programs):
+    program = run(
+        """
+        import threading, time
+        from open_channel.sync import open_channel
+        first, second = open_channel("leads"), open_channel("leads")
+        first.publish("t", b"x")
+        second.publish("t", b"x")
+        leads = threading.Event()
+        threading.Thread(
+            target=first.lead, args=("l", lambda: (leads.set(), time.sleep(60))), daemon=True
+        ).start()
+        leads.wait()
+        threading.Thread(target=second.lead, args=("l", print), daemon=True).start()
+        time.sleep(0.1)
+        print("ends")
+        """
+    )
+    assert program.line() == "ends"
+    program.popen.wait(20)
+    assert "Traceback" not in program.errors()

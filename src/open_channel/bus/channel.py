@@ -113,6 +113,25 @@ class Channel(SocketChannel):
         self._bus: BusClient | None = None
         self._claims: Claims | None = None
 
+    @property
+    def state(self) -> str:
+        """``"initiated"``, ``"connecting"``, ``"connected"`` or ``"closed"``, as it is now.
+
+        Of the conversation where ``connect()`` was called, else of the bus.
+        """
+        bus = self._bus
+        return super().state if bus is None or self._client is not None else bus.state
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to a host now; of which service: see ``state``."""
+        return self.state == "connected"
+
+    @property
+    def hosting(self) -> bool:
+        """Whether this process hosts the channel now: its listener, or its broker."""
+        return super().hosting or (self._bus is not None and self._bus.hosting)
+
     def _join_bus(self) -> BusClient:
         bus = self._bus
         if bus is not None:
@@ -160,6 +179,9 @@ class Channel(SocketChannel):
         """
         check_timeout(timeout)
         self._refuse_locks()
+        await self._leave(timeout)
+
+    async def _leave(self, timeout: float | None) -> None:
         try:
             if self._bus is not None:
                 await self._bus.close(timeout)

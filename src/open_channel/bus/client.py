@@ -115,6 +115,13 @@ class BusClient:
         return self.member.files.name
 
     @property
+    def state(self) -> str:
+        """``"connecting"``, ``"connected"`` or ``"closed"``."""
+        if self.error is not None:
+            return "closed"
+        return "connected" if self.connected else "connecting"
+
+    @property
     def hosting(self) -> bool:
         """Whether this process hosts the broker now."""
         return self._host is not None and self._host.hosting

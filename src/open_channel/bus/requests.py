@@ -66,7 +66,12 @@ class Requests:
             with contextlib.suppress(OutboxFull):
                 number = send()
         if not number:
-            number = await self._in_time(send, replies, until)
+            try:
+                number = await self._in_time(send, replies, until)
+            except RequestTimeout:
+                if everyone:
+                    return {}
+                raise
         self._wait_until(replies, until)
         if self._error is not None:  # the channel is being closed
             replies.failed(self._error)

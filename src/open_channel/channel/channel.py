@@ -99,7 +99,7 @@ class SocketChannel:
 
     @property
     def peer(self) -> Peer | None:
-        """The host, while and after there is a connection; None before the first."""
+        """The host of the conversation, while and after there is one; None before."""
         return self._client.peer if self._client is not None else None
 
     @property
@@ -117,7 +117,7 @@ class SocketChannel:
         closed. Again, it returns the same socket.
 
         Raises DirectoryInsecure and PathTooLong when the directory cannot be used, ChannelClosed
-        when the channel is closed, ChannelForked in a forked child of the process that opened it,
+        when the channel is closed, ChannelForked in a forked child of the process that used it,
         RuntimeError without a running event loop, and ValueError for a timeout below zero.
         """
         self._check_open()
@@ -131,7 +131,9 @@ class SocketChannel:
 
     def _check_open(self) -> None:
         if os.getpid() != self._pid:
-            raise ChannelForked(name=self._name, owner=self._pid)
+            if self._member is not None:
+                raise ChannelForked(name=self._name, owner=self._pid)
+            self._pid = os.getpid()  # it was not used before the fork: it is this process's
         if self._closed:
             raise ChannelClosed(name=self._name, reason=CLOSED_HERE)
 

@@ -76,6 +76,7 @@ class Host:
         self.service = service
         self._path = files.path(record.socket)
         self._guests: dict[bytes, Guest] = {}
+        self._leaving = False
         self._arrivals: set[_Arrival] = set()
         self._fenced = self.loop.time()
         self._trust = min(_FENCE, limits.timeout / 2)  # less than it takes to be deposed
@@ -282,6 +283,8 @@ class Host:
             return Refusal("stale", f"connection {hello.counter} after {guest.counter}")
         resumed = guest is not None and hello.hosting == self.record.hosting
         if guest is None or not resumed:
+            if self._leaving:  # it would be told neither to stop nor to go
+                return Refusal("stale", "it hands over")
             if guest is not None:
                 guest.gone()
             guest = self._guests[hello.member] = Guest(self, hello, peer)
@@ -321,6 +324,7 @@ class Host:
             self._abandon()
             return
         self._stop_listening()
+        self._leaving = True
         guests = list(self._guests.values())
         for guest in guests:
             guest.stop()

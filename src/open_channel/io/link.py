@@ -126,7 +126,9 @@ class Link:
         try:
             view, lock = self._look()
         except OSError as error:  # out of descriptors, say: it may pass
-            await self._wait(f"the lock file cannot be opened: {error}")
+            reason = f"the lock file cannot be opened: {error}"
+            self._tell_once(reason)
+            await self._wait(reason)
             return
         action = self._election.decide(view, self._loop.time(), chance())
         match action:
@@ -166,11 +168,9 @@ class Link:
         return View(state, file, record, pulse), lock
 
     def _acquire(self, path: str) -> LockFile | None:
-        try:
-            return LockFile.acquire(path)
-        except FileNotFoundError:  # somebody has deleted the directory
-            secure(self._files.directory)
-            return LockFile.acquire(path)
+        # Somebody may have deleted the directory; and somebody, not we, made it again.
+        secure(self._files.directory)
+        return LockFile.acquire(path)
 
     async def _start_hosting(self, lock: LockFile, epoch: int) -> None:
         assert self._host is not None
@@ -179,15 +179,19 @@ class Link:
             hosts = self._host.start(lock, epoch)
         except (OSError, RuntimeError) as error:  # a full disk, say: it may pass
             hindrance = str(error) or type(error).__name__
-        if hindrance and hindrance != self._hindrance:  # else it was said already
-            _log.error("%s: cannot host: %s", self._files.name, hindrance)
-        self._hindrance = hindrance
+        self._tell_once(f"cannot host: {hindrance}" if hindrance else "")
         if hosts:
             self._backoff.reset()
         elif hindrance:
             await self._wait(f"this process was elected and could not host: {hindrance}")
         else:
             await self._wait("this process was elected, and another was faster")
+
+    def _tell_once(self, hindrance: str) -> None:
+        """Log what is in the way, unless that was said already."""
+        if hindrance and hindrance != self._hindrance:
+            _log.error("%s: %s", self._files.name, hindrance)
+        self._hindrance = hindrance
 
     async def _wait(self, reason: str) -> None:
         self._last = reason

@@ -342,18 +342,13 @@ def _failure(name: str, error: OSError | ChannelError) -> ChannelError:
 def _in_directory(queue: _Queue, open_file: Callable[[str], _Opened]) -> _Opened:
     """Open the lock's file, and make the directory where something has deleted it."""
     for left in reversed(range(_DELETED)):
-        _make_directory(queue.files)
+        secure(queue.files.directory)  # it may have been made again by somebody else
         try:
             return open_file(queue.path)
         except FileNotFoundError:  # deleted between the two
             if not left:
                 raise
     raise AssertionError
-
-
-def _make_directory(files: ChannelFiles) -> None:
-    if not os.path.isdir(files.directory):
-        secure(files.directory)
 
 
 def _put_name(lock: LockFile, files: ChannelFiles, name: str) -> None:

@@ -95,13 +95,9 @@ class _Opened(AsyncChannel):
         """Close it before its first use."""
         self._closed = True
 
-    def locking(self) -> tuple[ChannelFiles, Claims]:
-        """Where its locks are, and who waits for one."""
-        return self._locking()
-
-    def refuse_locks(self) -> None:
-        """Let nobody wait for a lock any more; can be called from any thread."""
-        self._refuse_locks()
+    leave = AsyncChannel._leave
+    locking = AsyncChannel._locking
+    refuse_locks = AsyncChannel._refuse_locks
 
 
 class Channel:
@@ -265,10 +261,15 @@ class Channel:
         then may be lost. If this process hosts the channel, another takes over in order.
         Again is harmless. In its own listener: see ``ChannelSocket.close()``.
         """
+        portal.bound(timeout)
+        self._inner.refuse_locks()
+        self.leave(timeout)
+
+    def leave(self, timeout: float | None) -> None:
+        """Close it, but for those who wait for a lock: where the process ends, they end with it."""
         timeout = portal.bound(timeout)
         exits.forget(self)
         self._closed = True
-        self._inner.refuse_locks()
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
         if portal.unused():
@@ -280,7 +281,7 @@ class Channel:
             bus.run(lambda: bus.client.close(timeout), limit, portal.THE_END)
         if self._socket is not None:
             self._socket.close(timeout)
-        portal.run(self._inner.close(timeout), limit, portal.THE_END)
+        portal.run(self._inner.leave(timeout), limit, portal.THE_END)
 
     # --- publish and subscribe -------------------------------------------------------------
 

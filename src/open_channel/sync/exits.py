@@ -45,4 +45,4 @@ def forget(channel: Channel) -> None:
 def _close_all() -> None:
     for channel in list(_open):
         with contextlib.suppress(ChannelError):
-            channel.close(_AT_EXIT)
+            channel.leave(_AT_EXIT)

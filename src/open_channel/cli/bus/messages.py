@@ -45,9 +45,14 @@ def _parse(text: str | bytes, what: str, *, as_json: bool) -> Any:
     if not as_json:
         return text if isinstance(text, bytes) else os.fsencode(text)  # as they were given
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise fail(f"{what} is no JSON: {error}") from None
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity, which Python takes for JSON."""
+    raise ValueError(f"{constant} is no JSON value")
 
 
 def _parse_data(data: str, *, as_json: bool) -> Any:
