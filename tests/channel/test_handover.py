@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
 from open_channel import Channel, ChannelSocket, Limits
+from open_channel.io.directory import ChannelFiles
+from open_channel.protocol.control import Hello, encode_hello
+from open_channel.protocol.frames import HEADER, Kind
+from open_channel.protocol.records import decode_host
 from tests.channel.steps import Opener, cut, echo, eventually
 
 
@@ -251,27 +256,32 @@ async def test_a_host_that_is_alone_leaves_and_another_may_come(opened: Opener):
     assert await socket.read() == b"while nobody hosts"
 
 
-async def test_every_listener_that_is_begun_ends(opened: Opener):
-    """Also one whose client said hello while its host was handing over."""
-    begun: list[int] = []
-    ended: list[int] = []
+async def test_who_says_hello_while_a_host_hands_over_is_refused(opened: Opener, channel_dir: Path):
+    """Nobody would tell its listener that the host has left."""
+    begun: list[ChannelSocket] = []
+    go_on = asyncio.Event()
 
     async def listener(socket: ChannelSocket) -> None:
-        begun.append(1)
-        try:
-            async for message in socket:
-                socket.write(message)
-        finally:
-            ended.append(1)
+        begun.append(socket)
+        await socket.read()
+        await go_on.wait()
 
-    async def visit(pause: float) -> None:
-        socket = opened("visits", listener).connect(timeout=20)
-        for _ in range(5):
-            socket.write(bytes(1000))
-        await asyncio.sleep(pause)
-        await socket.close()
-
-    for turn in range(40):
-        await asyncio.gather(*(visit((3 * turn + one) % 7 / 100) for one in range(3)))
-    await eventually(lambda: len(ended) == len(begun))
-    assert len(begun) >= 40
+    channel, socket = await opened.connected("hello", listener)
+    files = ChannelFiles.of(str(channel_dir), "hello")
+    record = decode_host(Path(files.lock("l")).read_bytes())
+    assert record is not None
+    reader, writer = await asyncio.open_unix_connection(files.path(record.socket))
+    socket.write(b"in hand")
+    await eventually(lambda: begun and not begun[0].backlog)
+    await asyncio.sleep(0.05)  # so that the message is in hand
+    leaving = asyncio.create_task(channel.close(timeout=0))
+    await eventually(lambda: not Path(files.path(record.socket)).exists())
+    hello = Hello("l", bytes(range(16)), 1, 0, 0, 1 << 22, 1 << 26)
+    writer.write(encode_hello(hello))
+    async with asyncio.timeout(5):
+        header = await reader.readexactly(HEADER.size)
+    assert HEADER.unpack(header)[1] == Kind.REFUSAL
+    go_on.set()
+    await leaving
+    writer.close()
+    assert len(begun) == 1
