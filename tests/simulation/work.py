@@ -68,6 +68,7 @@ class Work:
         key = self._key(sub, number)
         shares = self.shares.setdefault(key, [])
         mine = _Share(sub)
+        mine.loose |= self._missed(sub, number)
         if key in self._begun and not redelivered and not mine.loose:
             self._fail(f"{sub.name} gets {what}, which somebody had, as if it were new")
         self._begun.add(key)
@@ -78,6 +79,10 @@ class Work:
                 how = "has done" if other.done else "is at work on"
                 self._fail(f"{sub.name} begins {what} that {other.sub.name} {how}")
         shares.append(mine)
+
+    def _missed(self, sub: Sub, number: Number) -> bool:
+        """Whether a host had not heard of it, after a deletion, when this came."""
+        return sub.process.id in self._world.strangers.get(number, set[bytes]())
 
     def _in_hand(self, sub: Sub) -> int:
         """How many jobs it has in hand, as far as a host can know.
@@ -119,6 +124,7 @@ class Work:
         """
         shares = self.shares[self._key(sub, number)]
         loose = any(one.loose for one in shares if one.sub is not sub)
+        loose |= self._missed(sub, number)
         if not self._mine(sub, number)[-1].loose and not loose:
             self._fail(f"{sub.name} loses job {self._name(number)}, and is in touch")
         self.dropped(sub, number)
