@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import os
 import threading
 from dataclasses import replace
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from open_channel.protocol.limits import Limits
 
 __all__ = ["BusClient", "Change"]
+
+_log = logging.getLogger("open_channel")
 
 _HEADERS = 128 * 1024  # what a record may take beside its largest message: others, topics
 _TOPICS = 65536  # how many topics are remembered as checked
@@ -417,7 +420,9 @@ class BusClient:
             if self.error is None and (self.core.held or self.core.pending):
                 async with asyncio.timeout(timeout):
                     await self.waiting.arrived()
-        except (TimeoutError, ChannelError):
+        except TimeoutError:
+            _log.info("%s: left with %d bytes not acknowledged", self.name, self.core.backlog)
+        except ChannelError:
             pass
         finally:
             self.destroy()

@@ -90,6 +90,7 @@ class SocketChannel:
     def state(self) -> str:
         """``"initiated"``, ``"connecting"``, ``"connected"`` or ``"closed"``, as it is now."""
         state = ChannelState.CLOSED if self._closed else ChannelState.INITIATED
+        # No Literal: a checker would take it for unchanged from one look to the next.
         return str((self._client.state if self._client is not None else state).value)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from open_channel.arguments import check_timeout
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from open_channel.io.session_io import SessionIO
 
 __all__ = ["ChannelSocket"]
+
+_log = logging.getLogger("open_channel")
 
 _FAIR = 4  # batches written before drain() lets others run: some 256 KiB
 
@@ -148,7 +151,7 @@ class ChannelSocket(Conversation):
                 async with asyncio.timeout(timeout):
                     await self._flush()
         except TimeoutError:
-            pass
+            _log.info("%s: closed with %d bytes not acknowledged", self.name, self._outbox.backlog)
         finally:
             self.shut(ChannelClosed(name=self.name, reason=CLOSED_HERE))
         await self._socket_owner.wait_closed()

@@ -132,7 +132,7 @@ def doctor(directory: Directory = None, as_json: Json = False) -> None:
     """Check that channels can work here; exits with 1 when something is wrong.
 
     It says which directory is used and why, whether it is safe, whether file locks work in it, who
-    holds what, and what dead processes have left. It changes nothing.
+    holds what, and what dead processes have left.
     """
     from open_channel.cli.doctor import examine
 
