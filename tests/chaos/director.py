@@ -86,6 +86,7 @@ _RETURNS = LIMITS["grace"] - 1.0  # seconds in which others do, who are stopped 
 _FORGETS = LIMITS["grace"] + 1.0
 _MOMENT = (0.05, 0.6)  # seconds; less than the lag: who stays is in touch all the same
 _STOP = (0.4, 5.5)
+_COMES = 5.0  # seconds in which a process has opened its channel, or never will
 _OPENING = 2.0  # seconds; whoever opens a channel gives up after five, asleep or not
 _BLOCK = (0.1, 2.5)
 
@@ -353,6 +354,9 @@ class Director:
         longest = max(asleep, default=begin) - begin
         if longest > _RETURNS:
             return False  # nobody could tell that those who sleep are alive
+        coming = [a for a in self.crew.actors if a.killed is None and begin - a.born < _COMES]
+        if any(not actor.id for actor in coming):
+            return False  # it may be the first in the new one, and know nobody
         shutil.rmtree(self.crew.directory, ignore_errors=True)
         now = time.monotonic()
         self.deleted.append((begin, now))
