@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -135,5 +136,5 @@ async def test_nobody_keeps_silent_about_a_task_that_failed(join: Joiner):
         await asyncio.wait((working,))
         await jobs.get()
         del working
-        await eventually(lambda: bool(said))
+        await eventually(lambda: gc.collect() and said)
     assert said == ["Task exception was never retrieved"]
