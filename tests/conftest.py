@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.channel.programs import Programs
+
 # HYPOTHESIS_PROFILE chooses: "ci" by default, "thorough" for a longer search.
 # There is no deadline, because the machine may be busy with something else.
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True)
@@ -72,3 +74,11 @@ def channel_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def run(channel_dir: Path) -> Iterator[Programs]:
+    """Give what runs programs in processes of their own."""
+    programs = Programs()
+    yield programs
+    programs.end()

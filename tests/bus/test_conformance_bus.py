@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
 from tests.bus import conformance_bus, conformance_requests
-from tests.channel.programs import Programs
-
-
-@pytest.fixture
-def run(channel_dir: Path) -> Iterator[Programs]:
-    programs = Programs()
-    yield programs
-    programs.end()
 
 
 class TestPublishing(conformance_bus.Publishing):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -96,13 +94,6 @@ async def test_who_ceases_to_serve_is_missing_among_the_replies(join: Joiner):
             kinds.update((await shop.request_all("q")).values())
     coming.cancel()
     assert kinds == {1}
-
-
-@pytest.fixture
-def run(channel_dir: Path) -> Iterator[Programs]:
-    programs = Programs()
-    yield programs
-    programs.end()
 
 
 def test_what_has_arrived_stays_the_parents(run: Programs):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from tests.channel.programs import Programs
 from tests.channel.steps import DEADLINE, Opener
 
 pytest.register_assert_rewrite(
@@ -19,14 +18,6 @@ pytest.register_assert_rewrite(
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-
-
-@pytest.fixture
-def run(channel_dir: Path) -> Iterator[Programs]:
-    """Give what runs programs in processes of their own."""
-    programs = Programs()
-    yield programs
-    programs.end()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ from open_channel.io.host import Host
 from open_channel.protocol.records import HostRecord, decode_host, encode_record
 from open_channel.sync import open_channel as open_blocking
 from tests.channel.programs import Programs
-
-
-@pytest.fixture
-def run(channel_dir: Path) -> Iterator[Programs]:
-    """Give what runs programs in processes of their own."""
-    programs = Programs()
-    yield programs
-    programs.end()
 
 
 async def listener(socket: ChannelSocket) -> None:

@@ -10,20 +10,11 @@ from typing import Any
 import pytest
 
 from open_channel.sync import Channel, open_channel
-from tests.channel.programs import Programs
 
 pytest.register_assert_rewrite(
     "tests.channel.conformance_opening",
     "tests.channel.conformance_talking",
 )
-
-
-@pytest.fixture
-def run(channel_dir: Path) -> Iterator[Programs]:
-    """Give what runs programs in processes of their own."""
-    programs = Programs()
-    yield programs
-    programs.end()
 
 
 @pytest.fixture

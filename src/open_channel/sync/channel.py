@@ -15,6 +15,7 @@ from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelClosed, ChannelError
+from open_channel.io.background import background_runs
 from open_channel.sync import exits, portal
 from open_channel.sync.socket import ChannelSocket
 
@@ -272,7 +273,7 @@ class Channel:
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
-        if portal.unused():
+        if not background_runs():
             self._inner.end_unused()
             return
         limit = portal.leaving(timeout)

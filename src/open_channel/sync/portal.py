@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from open_channel.arguments import check_timeout
 from open_channel.errors import WaitTimeout
-from open_channel.io.background import background_loop, background_runs
+from open_channel.io.background import background_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["THE_END", "bound", "call", "frozen", "leaving", "run", "unused"]
+__all__ = ["THE_END", "bound", "call", "frozen", "leaving", "run"]
 
 THE_END = "the end of the channel"
 """What closing waits for."""
@@ -33,11 +33,6 @@ def frozen() -> bool:
     Whoever closes what he has, in a ``__del__`` or a generator's ``finally``, has nothing to do.
     """
     return sys.is_finalizing()
-
-
-def unused() -> bool:
-    """Whether nothing has run in the loop yet."""
-    return not background_runs()
 
 
 def bound(timeout: float | None) -> float | None:
