@@ -40,6 +40,7 @@ __all__ = [
     "ChannelForked",
     "ConnectTimeout",
     "DirectoryInsecure",
+    "ForeignThread",
     "ForeignUser",
     "JobLost",
     "LocalProtocolError",
@@ -135,6 +136,20 @@ class NoThread(ChannelError, RuntimeError):
 
     text = "no thread to run channels in: {reason}"
     reason: str
+
+
+class ForeignThread(ChannelError, RuntimeError):
+    """A channel of the asyncio API is used in another thread than its event loop's.
+
+    Nothing is done then. It is noticed where it is cheap to notice, so not always.
+    """
+
+    text = (
+        "the channel belongs to an event loop in thread {owner!r}, and is used in {thread!r}:"
+        " use asyncio.run_coroutine_threadsafe(), or open_channel.sync"
+    )
+    owner: str
+    thread: str
 
 
 class ConnectTimeout(ChannelError, TimeoutError):

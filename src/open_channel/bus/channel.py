@@ -135,7 +135,7 @@ class Channel(SocketChannel):
     def _join_bus(self) -> BusClient:
         bus = self._bus
         if bus is not None:
-            bus.check_open()
+            bus.check_usable()
             return bus
         self._check_open()
         asyncio.get_running_loop()  # before anything is made
@@ -178,6 +178,8 @@ class Channel(SocketChannel):
         below zero.
         """
         check_timeout(timeout)
+        if self._bus is not None and self._bus.error is None:
+            self._bus.check_usable()
         self._refuse_locks()
         await self._leave(timeout)
 
@@ -381,7 +383,7 @@ class Channel(SocketChannel):
     @property
     def members(self) -> list[Member]:
         """Who is here, as far as this member knows now; itself included once it is connected."""
-        return self._join_bus().members()
+        return (self._bus or self._join_bus()).members()
 
     async def watch_members(self) -> AsyncIterator[MemberChange]:
         """Iterate over the members that join and leave from now on, until the channel is closed."""
@@ -428,4 +430,4 @@ class Channel(SocketChannel):
 
     def stats(self) -> Stats:
         """Figures of this member's bus."""
-        return self._join_bus().stats()
+        return (self._bus or self._join_bus()).stats()

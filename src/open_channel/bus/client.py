@@ -30,6 +30,7 @@ from open_channel.errors import (
 )
 from open_channel.io import fork
 from open_channel.io.link import LOOP_ENDED, Link
+from open_channel.io.threads import check_thread
 from open_channel.protocol.batches import LARGE, OVERHEAD, SEAL
 
 if TYPE_CHECKING:
@@ -271,6 +272,11 @@ class BusClient:
         if self.error is not None:
             raise self.error.again()
 
+    def check_usable(self) -> None:
+        """The same, and ForeignThread in another thread than the loop's."""
+        self.check_open()
+        check_thread(self._thread)
+
     def subscribe(self, make: Callable[[int], Interest]) -> Interest:
         """Begin a subscription."""
         self.check_open()
@@ -323,6 +329,7 @@ class BusClient:
         return known
 
     def _take_room(self, size: int) -> None:
+        self.check_usable()
         self.room -= self.row.used()
         cost = size + OVERHEAD
         if cost > LARGE:
@@ -336,7 +343,6 @@ class BusClient:
         self.room -= cost
 
     def _check_size(self, size: int) -> None:
-        self.check_open()
         limits = self.limits
         limits.check_message(size)
         if self.core.backlog and self.core.backlog + size > limits.outbox:
@@ -344,7 +350,6 @@ class BusClient:
 
     def request(self, topic: str, data: object, to: bytes, everyone: bool, waits: Awaiting) -> int:
         """Send a request; returns its number. Raises what ``publish()`` does."""
-        self.check_open()
         known = self._topics.get(topic) or self._check_topic(topic)
         body, encoded = codec.encode(data, topic)
         self._take_room(len(body))
@@ -363,6 +368,7 @@ class BusClient:
 
     def members(self) -> list[Member]:
         """See ``Channel.members``."""
+        self.check_open()
         listener = listener_host(self.member.files)
         return [self._member(info, listener) for info in self.core.roster.values()]
 
@@ -387,6 +393,7 @@ class BusClient:
 
     def stats(self) -> Stats:
         """See ``Channel.stats()``."""
+        self.check_open()
         core = self.core
         subscriptions = [sub for sub in core.sinks() if isinstance(sub, Subscription)]
         return Stats(

@@ -109,9 +109,12 @@ class Conversation:
         mutable is copied. Returns at once, connected or not; ``drain()`` is how to wait for room.
 
         Raises ChannelClosed when the socket is closed, MessageTooLarge, OutboxFull when more than
-        the channel's ``outbox`` bytes are unacknowledged, and TypeError for what is not
-        bytes-like; nothing is queued then.
+        the channel's ``outbox`` bytes are unacknowledged, TypeError for what is not bytes-like, and
+        ForeignThread; nothing is queued then.
         """
+        io = self._io
+        if not io.scheduled:
+            io.schedule()
         outbox = self._outbox
         if outbox.credit and type(message) is bytes and len(message) <= SMALL:
             outbox.credit -= 1
@@ -120,9 +123,6 @@ class Conversation:
             if self._error is not None or outbox.state is not _WRITING:
                 self.check_open()
             outbox.write(message if type(message) is bytes else as_bytes(message))
-        io = self._io
-        if not io.scheduled:
-            io.schedule()
 
     @property
     def backlog(self) -> int:

@@ -6,11 +6,13 @@ them, and the acknowledgement of what was consumed, leave as one write.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io.arena import Foreign
 from open_channel.io.credentials import credentials
+from open_channel.io.threads import check_thread
 from open_channel.protocol.batches import LARGE, OVERHEAD, Large
 from open_channel.protocol.frames import SHARED, Frame, Kind, encode
 from open_channel.protocol.shared import Offer, decode_told
@@ -51,6 +53,7 @@ class SessionIO:
         "_offered",
         "_outbox",
         "_taken",
+        "_thread",
         "beaten",
         "deaf",
         "fence",
@@ -76,6 +79,7 @@ class SessionIO:
         """... and where it puts them for us."""
         self._inbox, self._outbox = session.inbox, session.outbox
         self._loop = loop
+        self._thread = threading.get_ident()
         self._keeper = keeper
         self.fence = fence
         """On the host's side: whether this hosting still holds; nothing moves when not."""
@@ -109,8 +113,12 @@ class SessionIO:
         return wire
 
     def schedule(self) -> None:
-        """Flush at the end of this turn of the loop."""
+        """Flush at the end of this turn of the loop.
+
+        Raises ForeignThread in another thread than the loop's, unless it is to be flushed anyway.
+        """
         if not self.scheduled:
+            check_thread(self._thread)
             self.scheduled = True
             self._loop.call_soon(self.flush)
 
