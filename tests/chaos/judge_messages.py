@@ -11,6 +11,7 @@ from tests.chaos.evidence import Run, Violation, Witness
 
 __all__ = ["judge_messages", "pairs_in_touch"]
 
+_LOOKED_AT = 1.0  # seconds; what had arrived by then a process that was killed has written down
 _OWED = 5.0  # seconds; what was published longer before a subscription does not reach it
 
 
@@ -144,7 +145,7 @@ def _exact(
 
 def _end_of(subscriber: Witness) -> float:
     """Up to when it is owed anything: what is under way as it leaves it may have or not."""
-    killed = float("inf") if subscriber.killed is None else subscriber.killed
+    killed = float("inf") if subscriber.killed is None else subscriber.killed - _LOOKED_AT
     return min(killed, subscriber.first("unsubscribed"))
 
 

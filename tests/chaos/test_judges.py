@@ -177,6 +177,14 @@ SPOILT: dict[str, tuple[str, Callable[[dict[str, Witness]], object]]] = {
             got(c).pop(),
         ),
     ),
+    "confirmed long before it was killed": (
+        "lost",
+        lambda c: (
+            kill(c["s"], 13.0),
+            c["p"].notes.update(confirmed=[["news", 9, [], 11.5]]),
+            got(c).pop(),
+        ),
+    ),
     "a queue that counts too little": (
         "miscounted",
         lambda c: (c["s"].options.update(queue=1), got(c).pop(4)),
@@ -251,6 +259,12 @@ def test_a_traceback_is_an_error_and_so_is_a_broken_protocol(text: str):
         lambda c: (away(c["s"], 4.0, 7.0), got(c).pop(4), got(c)[4].__setitem__(3, -1)),
         # Who was killed has no more than a beginning.
         lambda c: (kill(c["s"], 5.0), [got(c).pop() for _ in range(6)]),
+        # ... and of that what it had received, but not yet looked at.
+        lambda c: (
+            kill(c["s"], 12.0),
+            c["p"].notes.update(confirmed=[["news", 9, [], 11.5]]),
+            got(c).pop(),
+        ),
         # What its dead publisher had not handed on.
         lambda c: (
             kill(c["p"], 10.5),
