@@ -41,7 +41,10 @@ def add(count: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["add"]:
-        add(int(sys.argv[2]))
-    else:
-        work()
+    match sys.argv[1:]:
+        case ["work"]:
+            work()
+        case ["add", count]:
+            add(int(count))
+        case _:
+            sys.exit(__doc__)

@@ -2,7 +2,8 @@
 
     uvicorn --workers 4 --app-dir examples websockets_app:app
 
-The server must know websockets: `pip install 'uvicorn[standard]'`.
+Then open http://127.0.0.1:8000 in several windows. The server must know websockets:
+`pip install 'uvicorn[standard]'`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,23 @@ from open_channel import Subscription, open_channel
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
+PAGE = b"""<!doctype html><title>Chat</title>
+<ol id="said"></ol><form id="form"><input id="text" autofocus></form>
+<script>
+const socket = new WebSocket(location.href.replace("http", "ws"));
+socket.onmessage = (event) => {
+    const line = document.createElement("li");
+    line.textContent = event.data;
+    said.append(line);
+};
+form.onsubmit = (event) => {
+    event.preventDefault();
+    socket.send(text.value);
+    form.reset();
+};
+</script>
+"""
+
 channel = open_channel("examples.websockets")  # starts nothing before the first websocket
 
 
@@ -24,6 +42,14 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await lifespan(receive, send)
     elif scope["type"] == "websocket":
         await websocket(receive, send)
+    else:
+        await page(send)
+
+
+async def page(send: Send) -> None:
+    headers = [(b"content-type", b"text/html")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": PAGE})
 
 
 async def lifespan(receive: Receive, send: Send) -> None:

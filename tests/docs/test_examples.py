@@ -149,6 +149,23 @@ asyncio.run(main())
 """
 
 
+PAGE = """
+import asyncio
+from websockets_app import app
+
+async def send(event):
+    print(event.get("status") or event["body"].decode().splitlines()[0])
+
+asyncio.run(app({"type": "http"}, None, send))
+"""
+
+
+def test_the_chat_has_a_page_to_look_at(channel_dir: Path, processes: Processes):
+    browser = start(processes, EXAMPLES, "-c", PAGE)
+    assert browser.popen.wait(DEADLINE) == 0
+    wait_for(lambda: browser.lines == ["200", "<!doctype html><title>Chat</title>"], "the page")
+
+
 def test_all_websockets_of_all_workers_hear_each_other(channel_dir: Path, processes: Processes):
     workers = [start(processes, EXAMPLES, "-c", BROWSERS) for _ in range(3)]
     for worker in workers:

@@ -412,7 +412,8 @@ class Channel(SocketChannel):
 
         Exactly one member leads while anybody wants to; when it dies or returns, the next one does
         within milliseconds. When this is cancelled, ``run()`` is, and the next one leads. Raises
-        NameInvalid, and what ``run()`` raises.
+        NameInvalid, ChannelClosed when the channel is closed before it leads, and what ``run()``
+        raises.
         """
         from open_channel.bus.locks import Lock, lead
 

@@ -145,4 +145,5 @@ def _members(members: tuple[MemberRecord, ...], now: float) -> Any:
         (str(member.pid), age(now - member.since), "yes" if member.listens else "no", member.member)
         for member in members
     ]
-    return table(">pid", "member for", "listens", "member", rows=rows, title=f"{len(rows)} members")
+    title = "1 member" if len(rows) == 1 else f"{len(rows)} members"
+    return table(">pid", "member for", "listens", "member", rows=rows, title=title)
