@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from open_channel import Channel, NameInvalid, open_channel, sync
-from tests.channel.steps import Opener, echo, eventually
+from open_channel import Channel, ConnectTimeout, NameInvalid, open_channel, sync
+from tests.channel.steps import DEADLINE, Opener, echo, eventually
 
 
 async def test_the_states_of_a_life(opened: Opener):
@@ -51,6 +52,24 @@ async def test_connect_outside_of_an_event_loop_is_refused(channel_dir: Path):
 
     await asyncio.to_thread(connect)
     assert os.listdir(channel_dir) == []
+
+
+async def test_a_timeout_does_not_count_while_the_loop_is_blocked(
+    opened: Opener, channel_dir: Path
+):
+    host = sync.open_channel("blocked", list)  # in a thread of its own
+    host.connect().wait_connected(DEADLINE)
+    socket = opened("blocked").connect(timeout=0.2)
+    time.sleep(1)
+    await socket.wait_connected()
+    await asyncio.to_thread(host.close)
+
+
+async def test_a_timeout_passes_after_the_loop_was_blocked(opened: Opener):
+    socket = opened("nobody").connect(timeout=0.2)
+    time.sleep(1)
+    with pytest.raises(ConnectTimeout):
+        await asyncio.wait_for(socket.wait_connected(), DEADLINE)
 
 
 @pytest.mark.parametrize("kind", [Channel, sync.Channel])
