@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import logging
 import os
 import shutil
+import signal
 import statistics
 import threading
 import time
@@ -23,7 +25,7 @@ from open_channel.errors import ChannelError, NameCollision, NameInvalid, WaitTi
 from open_channel.io import directory
 from open_channel.io.directory import ChannelFiles, secure
 from open_channel.io.lockfile import LockFile, is_locked
-from open_channel.io.locks import _locks, _Waited
+from open_channel.io.locks import _LEFT, _locks, _Waited
 from open_channel.sync import locks as blocking
 from tests.processes import Process, Processes, wait_for
 
@@ -57,10 +59,10 @@ def path(files: ChannelFiles) -> str:
 
 
 @pytest.fixture
-def run(channel_dir: Path) -> Iterator[Callable[[str], Process]]:
+def run(channel_dir: Path) -> Iterator[Callable[..., Process]]:
     """Give what runs a program in a process of its own."""
     processes = Processes()
-    yield lambda program: processes("-c", PROLOGUE + program)
+    yield lambda program, *arguments: processes("-c", PROLOGUE + program, *arguments)
     processes.end()
 
 
@@ -77,6 +79,10 @@ def holder(run: Callable[[str], Process]) -> Iterator[Process]:
     process.expect("held")
     yield process
     process.end()
+
+
+MOST = _LEFT + 1
+"""How many threads one lock may have here, however often it was waited for in vain."""
 
 
 def helpers() -> list[threading.Thread]:
@@ -255,28 +261,104 @@ async def test_repeated_tries_do_not_pile_up(holder: Process, files: ChannelFile
     for lock in locks:
         with pytest.raises(WaitTimeout):
             await lock.acquire()
-        assert len(helpers()) == 1
+        assert len(helpers()) <= MOST
     results = await asyncio.gather(*(lock.acquire() for lock in locks), return_exceptions=True)
     assert {type(result) for result in results} == {WaitTimeout}
-    assert len(helpers()) == 1
+    assert len(helpers()) == MOST
     holder.send("release")
     holder.expect("released")
     await until(lambda: not helpers())
     assert not is_locked(path)
 
 
-async def test_one_who_left_the_thread_finds_it_again(holder: Process, files: ChannelFiles):
-    with pytest.raises(WaitTimeout):
-        await Lock(files, "x", 0.01).acquire()
+async def test_the_last_thread_that_was_left_is_found_again(holder: Process, files: ChannelFiles):
+    for _ in range(MOST):
+        with pytest.raises(WaitTimeout):
+            await Lock(files, "x", 0.01).acquire()
     with pytest.raises(WaitTimeout):
         await Lock(files, "x", 0).acquire()
     lock = Lock(files, "x")
     task = asyncio.create_task(lock.acquire())
     await asyncio.sleep(0)
-    assert len(helpers()) == 1
+    assert len(helpers()) == MOST
     holder.kill()
     await task
     lock.release()
+
+
+async def test_a_thread_is_not_left_where_there_is_no_descriptor_for_it(
+    holder: Process, files: ChannelFiles, monkeypatch: pytest.MonkeyPatch
+):
+    def fail() -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "pipe", fail)
+    for _ in range(3):
+        with pytest.raises(WaitTimeout):
+            await Lock(files, "x", 0.01).acquire()
+        assert len(helpers()) == 1
+    monkeypatch.undo()
+    holder.kill()
+    await until(lambda: not helpers())
+
+
+async def test_a_signal_ends_a_thread_that_was_left(holder: Process, files: ChannelFiles):
+    before = len(os.listdir("/proc/self/fd"))
+    former = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        with pytest.raises(WaitTimeout):
+            await Lock(files, "x", 0.01).acquire()
+        (thread,) = helpers()
+        assert thread.ident is not None
+        signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        await until(lambda: not helpers())
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(WaitTimeout):
+        await Lock(files, "x", 0).acquire()  # the holder's it is
+
+
+GAVE_UP = """
+import ctypes
+from open_channel import WaitTimeout
+async def wait(lock):
+    waiting = asyncio.create_task(lock.acquire())
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+if sys.argv[1:] == ["cancel"]:
+    asyncio.run(wait(bus.Lock(files, "x")))
+else:
+    try:
+        sync.Lock(files, "x", 0.01).acquire()
+    except WaitTimeout:
+        pass
+say(waits=False)
+ctypes.PyDLL(None).sleep(100)  # with the GIL: nothing else of this process runs
+"""
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+async def test_who_has_given_up_keeps_it_from_nobody(
+    run: Callable[..., Process], files: ChannelFiles, how: str
+):
+    async with Lock(files, "x"):
+        process = run(GAVE_UP, how)
+        await asyncio.to_thread(process.expect, "waits")
+    for _ in range(20):
+        async with Lock(files, "x", 10):
+            pass
+    process.kill()
+
+
+async def test_a_lock_that_nobody_wants_any_more_is_free_at_once(files: ChannelFiles):
+    for _ in range(100):
+        async with Lock(files, "x"):
+            with pytest.raises(WaitTimeout):
+                await Lock(files, "x", 0.001).acquire()
+        async with Lock(files, "x", 0):
+            pass
 
 
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])

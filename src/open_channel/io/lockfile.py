@@ -117,8 +117,10 @@ class LockFile:
             if self._temporary is not None:
                 with contextlib.suppress(OSError):
                     os.unlink(self._temporary)
-            # Explicitly: a child forked by C code, without our hook, may still share the lock.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            # Explicitly: a child forked by C code, without our hook, may still share the lock. What
+            # a descriptor has become that was left (see ``io.locks``) has no locks on macOS.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
     def forked(self) -> None:

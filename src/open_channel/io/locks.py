@@ -1,10 +1,12 @@
 """The users' locks: each is the ``flock`` on a file of its own, so the kernel releases it at death.
 
 There is no broker and no polling. A lock that is free is taken at once. For one that is not, a
-helper thread blocks in ``flock()`` as long as anybody in this process waits, at most one for each
-lock, and hands what it got to the first who waits. It cannot be called back (closing the descriptor
-wakes nobody, and Python blocks again after a signal): when nobody waits any more it goes on
-blocking, and lets go of the lock as soon as it has it. What could be waited for instead, that the
+helper thread blocks in ``flock()`` as long as anybody in this process waits, one for each lock, and
+hands what it got to the first who waits. It cannot be called back (closing the descriptor wakes
+nobody, and Python blocks again after a signal), but what it waits for can be taken from it: when
+nobody waits any more its descriptor is made another file's. The kernel then frees the lock in the
+moment in which it gives it (the last that knew the locked file was the call itself), without this
+process, which may be busy; the thread ends then. What could be waited for instead, that the
 holder's descriptor is closed, inotify tells before the kernel lets go of the lock.
 
 ``Claim`` is one try, and knows neither threads nor event loops: it calls back. ``NamedLock`` is
@@ -40,6 +42,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 # at once would always be faster: it goes the long way, through the helper thread.
 _JUST_NOW = 0.001  # seconds
 _REMEMBERED = 1024  # released locks
+_LEFT = 4  # threads that were left for one lock; the next goes on waiting for whoever comes
 _DELETED = 10  # times that the directory may be deleted while one lock is asked for
 
 _Opened = TypeVar("_Opened")
@@ -48,22 +51,42 @@ _Opened = TypeVar("_Opened")
 class _Waited(LockFile):
     """A lock file that may be waited for; its descriptor is watched for forks before it is."""
 
-    __slots__ = ()
+    __slots__ = ("left",)
 
     @classmethod
     def open(cls, path: str) -> Self:
         """The file, not locked yet; call with the guard held."""
-        return cls(os.open(path, _FLAGS, 0o600), path)
+        waited = cls(os.open(path, _FLAGS, 0o600), path)
+        waited.left = False
+        return waited
 
     def wait(self) -> None:
-        """Block this thread until it is locked."""
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        """Block this thread until it is locked, or, when it was left, would have been."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except OSError:  # after a signal: what its descriptor is now cannot be locked everywhere
+            if not self.left:
+                raise
+
+    def leave(self) -> bool:
+        """Let who waits for it get nothing; call with the guard held. False when it goes on."""
+        try:
+            reader, writer = os.pipe()
+        except OSError:  # no more descriptors
+            return False
+        # Not closed: Python calls ``flock()`` again after a signal, and the number would be
+        # somebody else's by then.
+        os.dup2(reader, self._fd, inheritable=False)
+        os.close(reader)
+        os.close(writer)
+        self.left = True
+        return True
 
 
 class _Queue:
-    """One lock's users in this process: there while one holds it, waits, or has left the thread."""
+    """One lock's users in this process: there while one holds it, waits, or has left a thread."""
 
-    __slots__ = ("files", "holder", "path", "threaded", "waiting")
+    __slots__ = ("blocked", "files", "holder", "left", "path", "threaded", "waiting")
 
     def __init__(self, files: ChannelFiles, path: str) -> None:
         self.files = files
@@ -71,6 +94,20 @@ class _Queue:
         self.holder: Claim | None = None
         self.waiting: OrderedDict[Claim, None] = OrderedDict()  # it can be left anywhere
         self.threaded = False
+        self.blocked: _Waited | None = None
+        """What the helper thread waits for."""
+        self.left = 0
+        """How many threads were left, and have not ended yet."""
+
+    def remove(self, claim: Claim) -> None:
+        """It waits no more; call with the guard held."""
+        del self.waiting[claim]
+        if self.waiting or self.blocked is None or self.left >= _LEFT:
+            return
+        if self.blocked.leave():
+            self.blocked = None
+            self.threaded = False
+            self.left += 1
 
 
 class _Locks:
@@ -109,7 +146,7 @@ class _Locks:
 
     def tidy(self, queue: _Queue) -> None:
         """Forget a queue that nobody uses; in a forked child it may be one of the parent's."""
-        in_use = queue.holder is not None or queue.waiting or queue.threaded
+        in_use = queue.holder is not None or queue.waiting or queue.threaded or queue.left
         if not in_use and self.queues.get(queue.path) is queue:
             del self.queues[queue.path]
 
@@ -187,7 +224,7 @@ class Claim:
         with _locks.guard:
             if not self.waiting:
                 return False
-            del self._queue.waiting[self]
+            self._queue.remove(self)
             return True
 
     def release(self) -> None:
@@ -289,6 +326,8 @@ def _serve(queue: _Queue) -> None:
         except (OSError, ChannelError) as error:
             _fail(queue, error)
             return
+        if lock is None:
+            return
         with _locks.guard:
             claim = queue.waiting.popitem(last=False)[0] if queue.waiting else None
             if claim is None:
@@ -301,21 +340,36 @@ def _serve(queue: _Queue) -> None:
             claim.tell()
 
 
-def _wait(queue: _Queue) -> LockFile:
-    """Block until this process has the lock on the file that the path names."""
+def _wait(queue: _Queue) -> LockFile | None:
+    """Block until this process has the lock on the file that the path names.
+
+    None when nobody waits any more.
+    """
     while True:
         with _locks.guard:
-            lock = _in_directory(queue, _Waited.open)
+            if not queue.waiting:
+                queue.threaded = False
+                _locks.tidy(queue)
+                return None
+            lock = queue.blocked = _in_directory(queue, _Waited.open)
+        holds = False
         try:
             lock.wait()
-            if lock.holds():
-                return lock
-        except BaseException:
+            holds = lock.holds()
+        finally:
             with _locks.guard:
-                lock.release()
-            raise
-        with _locks.guard:
-            lock.release()  # a cleaner was between us: the path has another file, or none
+                if lock.left:
+                    queue.left -= 1
+                    _locks.tidy(queue)
+                else:
+                    queue.blocked = None
+                if lock.left or not holds:
+                    lock.release()
+        if lock.left:
+            return None
+        if holds:
+            return lock
+        # A cleaner was between us: the path has another file, or none.
 
 
 def _fail(queue: _Queue, error: OSError | ChannelError) -> None:
