@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pydoc
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -244,6 +245,13 @@ def test_every_core_module_has_its_own_tests(path: Path):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_names_exist_and_are_documented(name: str):
     assert undocumented(importlib.import_module(name)) == []
+
+
+@pytest.mark.parametrize("name", ["open_channel", "open_channel.sync"])
+def test_help_can_be_had_of_each_public_name(name: str):
+    module = importlib.import_module(name)
+    for public in module.__all__:
+        assert public in pydoc.render_doc(getattr(module, public))
 
 
 # --- the rules can complain -----------------------------------------------------------------------

@@ -24,8 +24,8 @@ from open_channel.bus.locks import Lock, lead
 from open_channel.errors import ChannelError, NameCollision, NameInvalid, WaitTimeout
 from open_channel.io import directory
 from open_channel.io.directory import ChannelFiles, secure
-from open_channel.io.lockfile import LockFile, is_locked
-from open_channel.io.locks import _LEFT, _locks, _Waited
+from open_channel.io.lockfile import LockFile, WaitedLockFile, is_locked
+from open_channel.io.locks import _LEFT, _locks
 from open_channel.sync import locks as blocking
 from tests.processes import Process, Processes, wait_for
 
@@ -623,11 +623,11 @@ async def test_an_error_of_the_system_reaches_all_who_wait(
 ):
     go_on = threading.Event()
 
-    def fail(lock: _Waited) -> None:
+    def fail(lock: WaitedLockFile) -> None:
         go_on.wait(20)
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(_Waited, "wait", fail)
+    monkeypatch.setattr(WaitedLockFile, "wait", fail)
     async with Lock(files, "x"):
         waiters = [asyncio.create_task(Lock(files, "x").acquire()) for _ in range(3)]
         await until(lambda: waiting(path) == 3)

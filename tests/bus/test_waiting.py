@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
-from open_channel import Channel, ChannelClosed, Limits, Message, OutboxFull, RequestTimeout
+from open_channel import (
+    Channel,
+    ChannelClosed,
+    Limits,
+    Message,
+    OutboxFull,
+    RequestTimeout,
+    Subscription,
+)
 from tests.bus.conftest import Joiner
 
 DEADLINE = 10.0
@@ -202,3 +212,34 @@ async def test_closing_waits_for_no_reply(join: Joiner):
         with pytest.raises(ChannelClosed):
             await asked
         go_on.set()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda channel, messages: messages.get(),
+        lambda channel, messages: anext(aiter(messages)),
+        lambda channel, messages: channel.request("slow"),
+        lambda channel, messages: channel.request_all("slow"),
+        lambda channel, messages: channel.lock("taken").acquire(),
+    ],
+    ids=["get", "iteration", "request", "request_all", "lock"],
+)
+async def test_a_cancellation_keeps_its_message(
+    join: Joiner, wait: Callable[[Channel, Subscription], Coroutine[Any, Any, object]]
+):
+    """By which anyio knows those of its own scopes."""
+    shop = await join()
+    never = asyncio.Event()
+    async with (
+        shop.subscribe("nothing") as messages,
+        shop.serve("slow", lambda _: never.wait()),
+        shop.lock("taken"),
+    ):
+        waiting = asyncio.create_task(wait(shop, messages))
+        await asyncio.sleep(0.05)
+        waiting.cancel("out of patience")
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await waiting
+        assert caught.value.args == ("out of patience",)
+        never.set()

@@ -28,6 +28,15 @@ async def started(waiter: Waiter, steps: list[str] | None = None) -> asyncio.Tas
     return task
 
 
+@pytest.mark.parametrize("message", [(), ("why",)])
+async def test_cancelled_with_a_message_it_passes_that_on(waiter: Waiter, message: tuple[str, ...]):
+    task = await started(waiter)
+    task.cancel(*message)
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    assert caught.value.args == message
+
+
 async def test_woken_before_it_is_awaited_it_does_not_wait(waiter: Waiter):
     waiter.wake()
     await waiter

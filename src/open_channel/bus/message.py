@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from open_channel.bus.core import codec
 from open_channel.bus.core.records import ENCODED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from open_channel.bus.core.mixed import AnyPublication
 
 __all__ = ["OBJECT", "Batch", "Job", "Message", "Mix", "Origin", "Origins", "size_of"]

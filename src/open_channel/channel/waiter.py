@@ -41,7 +41,8 @@ class Waiter:
         self._callback: Callable[[Any], object] | None = None
         self._context: Context | None = None
         self._done = False
-        self._cancelled = False
+        self._cancelled: tuple[object, ...] | None = None
+        """What the CancelledError is to be made of."""
 
     def __await__(self) -> Generator[Waiter, None, None]:
         """Wait; cancellation is raised by ``result()``, which the task calls."""
@@ -76,14 +77,18 @@ class Waiter:
 
     def result(self) -> None:
         """Called by the task when it goes on."""
-        if self._cancelled:
-            raise asyncio.CancelledError
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
 
     def cancel(self, msg: object = None) -> bool:
-        """Called by the task when it is cancelled; False when it has been woken already."""
+        """Called by the task when it is cancelled; False when it has been woken already.
+
+        By the message, anyio knows the cancellations of its own scopes.
+        """
         if self._done:
             return False
-        self._done = self._cancelled = True
+        self._done = True
+        self._cancelled = () if msg is None else (msg,)
         if self._callback is not None:
             self._loop.call_soon(self._callback, self, context=self._context)
         return True

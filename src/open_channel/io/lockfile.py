@@ -12,10 +12,14 @@ import contextlib
 import errno
 import fcntl
 import os
+from typing import TYPE_CHECKING
 
 from open_channel.io import fork
 
-__all__ = ["LockFile", "file_status", "is_locked", "read_file"]
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["LockFile", "WaitedLockFile", "file_status", "is_locked", "read_file"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _READ = 64 * 1024  # a name of the longest, escaped, takes 24 KiB
@@ -127,6 +131,43 @@ class LockFile:
         """In a child: close, and leave the lock to the parent (see ``io.fork``)."""
         fd, self._fd = self._fd, -1
         os.close(fd)
+
+
+class WaitedLockFile(LockFile):
+    """A lock file that may be waited for."""
+
+    __slots__ = ("left",)
+
+    @classmethod
+    def open(cls, path: str) -> Self:
+        """The file, not locked yet."""
+        with fork.guard:
+            waited = cls(os.open(path, _FLAGS, 0o600), path)
+        waited.left = False
+        return waited
+
+    def wait(self) -> None:
+        """Block this thread until it is locked, or, when it was left, would have been."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except OSError:  # after a signal: what its descriptor is now cannot be locked everywhere
+            if not self.left:
+                raise
+
+    def leave(self) -> bool:
+        """Let who waits for it get nothing. False when it goes on, for lack of a descriptor."""
+        with fork.guard:
+            try:
+                reader, writer = os.pipe()
+            except OSError:
+                return False
+            # Not closed: Python calls ``flock()`` again after a signal, and the number would be
+            # somebody else's by then.
+            os.dup2(reader, self._fd, inheritable=False)
+            os.close(reader)
+            os.close(writer)
+            self.left = True
+            return True
 
 
 def _try_lock(fd: int, kind: int) -> bool:

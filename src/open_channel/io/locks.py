@@ -16,7 +16,6 @@ what the asyncio and the blocking lock have in common.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -26,17 +25,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from open_channel.arguments import check_timeout
 from open_channel.errors import ChannelError, NameCollision, NoThread, WaitTimeout
 from open_channel.io.directory import check_name, secure
-from open_channel.io.lockfile import LockFile
+from open_channel.io.lockfile import LockFile, WaitedLockFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from open_channel.io.directory import ChannelFiles
 
 __all__ = ["Claim", "Claims", "NamedLock"]
-
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 # Who was woken by a release needs some 50 us until it has the lock. One who releases and asks again
 # at once would always be faster: it goes the long way, through the helper thread.
@@ -46,41 +42,6 @@ _LEFT = 4  # threads that were left for one lock; the next goes on waiting for w
 _DELETED = 10  # times that the directory may be deleted while one lock is asked for
 
 _Opened = TypeVar("_Opened")
-
-
-class _Waited(LockFile):
-    """A lock file that may be waited for; its descriptor is watched for forks before it is."""
-
-    __slots__ = ("left",)
-
-    @classmethod
-    def open(cls, path: str) -> Self:
-        """The file, not locked yet; call with the guard held."""
-        waited = cls(os.open(path, _FLAGS, 0o600), path)
-        waited.left = False
-        return waited
-
-    def wait(self) -> None:
-        """Block this thread until it is locked, or, when it was left, would have been."""
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-        except OSError:  # after a signal: what its descriptor is now cannot be locked everywhere
-            if not self.left:
-                raise
-
-    def leave(self) -> bool:
-        """Let who waits for it get nothing; call with the guard held. False when it goes on."""
-        try:
-            reader, writer = os.pipe()
-        except OSError:  # no more descriptors
-            return False
-        # Not closed: Python calls ``flock()`` again after a signal, and the number would be
-        # somebody else's by then.
-        os.dup2(reader, self._fd, inheritable=False)
-        os.close(reader)
-        os.close(writer)
-        self.left = True
-        return True
 
 
 class _Queue:
@@ -94,7 +55,7 @@ class _Queue:
         self.holder: Claim | None = None
         self.waiting: OrderedDict[Claim, None] = OrderedDict()  # it can be left anywhere
         self.threaded = False
-        self.blocked: _Waited | None = None
+        self.blocked: WaitedLockFile | None = None
         """What the helper thread waits for."""
         self.left = 0
         """How many threads were left, and have not ended yet."""
@@ -351,7 +312,7 @@ def _wait(queue: _Queue) -> LockFile | None:
                 queue.threaded = False
                 _locks.tidy(queue)
                 return None
-            lock = queue.blocked = _in_directory(queue, _Waited.open)
+            lock = queue.blocked = _in_directory(queue, WaitedLockFile.open)
         holds = False
         try:
             lock.wait()
