@@ -337,8 +337,8 @@ class Client:
         check(frames[0].kind == Kind.WELCOME, "an innocent member is refused")
         welcome = decode_welcome(frames[0])
         session = self.who.session
-        session.outbox.agree(welcome.window, welcome.max_message)
         session.welcomed(welcome.hosting, welcome.received, resumed=welcome.resumed)
+        session.outbox.agree(welcome.window, welcome.max_message)
         self.wire.decoder.limit = _LIMITS.max_payload
         self.welcomed = True
         self.io.attach(self.wire, resumed=False)

@@ -175,6 +175,14 @@ def test_limits_are_agreed_on_downwards_only():
         box.write(bytes(70 * KIB + 1))
 
 
+def test_the_next_one_may_take_more_up_to_our_own_limits():
+    box = outbox(window=2048, max_message=100 * KIB)
+    box.agree(window=1024, max_message=10)
+    box.agree(window=1500, max_message=1 << 40)
+    assert (box.window, box.max_message) == (1500, 100 * KIB)
+    box.write(bytes(100 * KIB))
+
+
 def test_a_small_limit_agreed_on_holds_as_well():
     box = outbox()
     box.agree(window=1024, max_message=10)

@@ -247,8 +247,8 @@ class Process:
 
     def _welcome(self, connection: Connection, welcome: Welcome) -> None:
         session = self.session
-        session.outbox.agree(welcome.window, welcome.max_message)
         session.welcomed(welcome.hosting, welcome.received, resumed=welcome.resumed)
+        session.outbox.agree(welcome.window, welcome.max_message)
         connection.welcomed = True
         self.suspect = 0
         if welcome.resumed:

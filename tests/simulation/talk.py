@@ -189,8 +189,8 @@ class Client:
             if answer is None:
                 self.drop()
                 return
-            self.session.outbox.agree(answer.window, answer.max_message)
             self.session.welcomed(answer.hosting, answer.received, resumed=answer.resumed)
+            self.session.outbox.agree(answer.window, answer.max_message)
             self.state = step(CHANNEL, self.state, ChannelEvent.WELCOMED)
             line.welcomed = True
             self.suspect = 0

@@ -26,6 +26,7 @@ from open_channel.errors import (
     ChannelClosed,
     ChannelError,
     ChannelForked,
+    MessageTooLarge,
     OutboxFull,
 )
 from open_channel.io import fork
@@ -102,7 +103,9 @@ class BusClient:
         self._due = 0
         """How many records of this session are to be acknowledged without waiting for more."""
         self._topics: dict[str, bytes] = {}
-        self.fair = fair_share(member.limits)
+        self.largest = member.limits.max_message
+        """The largest message that may be published: the host may take less than this member."""
+        self.fair = fair_share(member.limits, self.largest)
         self.room = self.fair
         """Bytes that may be published before somebody looks whether that is still in order."""
         self.turns = Turns(self)
@@ -165,7 +168,15 @@ class BusClient:
     def opened(self) -> None:
         """See ``SessionUser``."""
         self._due = 0
-        self.core.opened()
+        taken = self._link.session.outbox.max_message - _HEADERS
+        self.largest = min(self.limits.max_message, taken)
+        before, self.fair = self.fair, fair_share(self.limits, self.largest)
+        if self.fair < before:
+            self.close_room()  # what may follow on credit may be too much for this host
+        try:
+            self.core.opened()
+        except MessageTooLarge as error:
+            self.outgrown(error)
 
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
         """See ``SessionUser``: of acknowledgements, only what the broker says counts."""
@@ -343,10 +354,19 @@ class BusClient:
         self.room -= cost
 
     def _check_size(self, size: int) -> None:
-        limits = self.limits
-        limits.check_message(size)
-        if self.core.backlog and self.core.backlog + size > limits.outbox:
-            raise OutboxFull(size=self.core.backlog, limit=limits.outbox)
+        self.check_message(size)
+        limit = self.limits.outbox
+        if self.core.backlog and self.core.backlog + size > limit:
+            raise OutboxFull(size=self.core.backlog, limit=limit)
+
+    def check_message(self, size: int) -> None:
+        """Raises MessageTooLarge for a message of more bytes than may be published."""
+        if size > self.largest:
+            raise MessageTooLarge(size=size, limit=self.largest)
+
+    def outgrown(self, error: MessageTooLarge) -> None:
+        """A message was published already that this host does not take: the channel is closed."""
+        self._finish(MessageTooLarge(size=error.size, limit=self.largest))
 
     def request(self, topic: str, data: object, to: bytes, everyone: bool, waits: Awaiting) -> int:
         """Send a request; returns its number. Raises what ``publish()`` does."""

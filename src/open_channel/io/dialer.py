@@ -144,12 +144,12 @@ class Dialer:
 
     def _welcome(self, welcome: Welcome, wire: Wire) -> None:
         session = self._io.session
+        session.welcomed(welcome.hosting, welcome.received, resumed=welcome.resumed)
         try:
             session.outbox.agree(welcome.window, welcome.max_message)
         except MessageTooLarge as error:
             self._fail(error)
             return
-        session.welcomed(welcome.hosting, welcome.received, resumed=welcome.resumed)
         wire.decoder.limit = self._member.limits.max_payload
         self.welcomed = True
         if not self._answer.done():

@@ -267,7 +267,8 @@ class Host:
             return Refusal("service", f"this is the {self.record.service}, not {hello.service!r}")
         if self.service.relays and hello.max_message < (most := self.limits.max_message):
             reason = (
-                f"it takes messages of {hello.max_message} bytes, and there may be ones of {most}"
+                f"it takes messages of {hello.max_message} bytes, and there may be ones of {most},"
+                " headers included"
             )
             return Refusal("other", reason)
         if not self.fence_now():

@@ -92,6 +92,7 @@ class Outbox:
         "_floor",
         "_in_flight",
         "_ordinary",
+        "_own",
         "_pending_floor",
         "_pending_size",
         "_refused",
@@ -112,8 +113,8 @@ class Outbox:
 
     def __init__(self, limits: Limits, floor: Callable[[], int] = int) -> None:
         self.limit = limits.outbox
-        self.window = limits.window
-        self.max_message = limits.max_message
+        self._own = limits.window, limits.max_message
+        self.window, self.max_message = self._own
         self._ordinary = min(SEAL, self.max_message + OVERHEAD)
         self.soft = limits.drain
         self._refused = 0  # the size of the message that was refused last, and may come again
@@ -315,13 +316,14 @@ class Outbox:
     def agree(self, window: int, max_message: int) -> None:
         """Keep to what the other side takes, where that is less than our own limits.
 
-        Raises MessageTooLarge when a message was written already that it would not take.
+        Another may take more than the one before. Raises MessageTooLarge when a message was written
+        already that it would not take.
         """
-        self.window = min(self.window, window)
-        if max_message >= self.max_message:
+        before = self.max_message
+        self.window, self.max_message = map(min, self._own, (window, max_message))
+        self._ordinary = min(SEAL, self.max_message + OVERHEAD)
+        if self.max_message >= before:
             return
-        self.max_message = max_message
-        self._ordinary = min(SEAL, max_message + OVERHEAD)
         self.seal()
         for batch in [*self._sent, *self.unsent]:
             for message in unpack(b"".join(batch.payload), batch.count) if batch.payload else ():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from open_channel.bus.core import codec
 from open_channel.bus.core.records import Flag
 from open_channel.bus.core.subjects import check_topic
-from open_channel.errors import ChannelForked, OutboxFull
+from open_channel.errors import ChannelForked, MessageTooLarge, OutboxFull
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
 
@@ -53,12 +53,16 @@ class Bus:
         if not queue:
             return
         publish = client.core.publish
-        while queue:
-            item = queue.popleft()
-            if callable(item):
-                item()
-            elif client.error is None:
-                publish(*item)
+        try:
+            while queue:
+                item = queue.popleft()
+                if callable(item):
+                    item()
+                elif client.error is None:
+                    publish(*item)
+        except MessageTooLarge as error:  # the host has changed since the message was left
+            client.outgrown(error)
+            self._tell()  # there may be more in the queue, and somebody who waits for it
         if client.error is None:
             client.schedule()
 
@@ -141,7 +145,7 @@ class Bus:
             body, encoded = codec.encode(data, topic)
             flags = _ENCODED if encoded else 0
         size = len(body)
-        if size >= self._room:
+        if size >= self._room or size > self.client.largest:
             self._make_room(size, wait, timeout)
         # That an update of another thread may get lost is no matter: it is an estimate.
         self._room -= size + OVERHEAD
@@ -160,7 +164,7 @@ class Bus:
         return self._topics.setdefault(topic, check_topic(topic).encode())
 
     def _make_room(self, size: int, wait: bool, timeout: float | None) -> None:
-        self.client.limits.check_message(size)
+        self.client.check_message(size)
         if wait:
             look = partial(self._look_for_room, size)
             self.run(partial(self.client.turns.take, look), timeout, "room in the outbox")

@@ -9,7 +9,7 @@ from open_channel.bus.core.answers import decode_done, decode_reply, encode_done
 from open_channel.bus.core.interests import UNKNOWN
 from open_channel.bus.core.mixed import Mixed
 from open_channel.bus.core.records import Flag
-from open_channel.errors import RemoteProtocolError
+from open_channel.errors import MessageTooLarge, RemoteProtocolError
 from tests.bus.core.verbs import Asks, Member, Sub, info, mixed, publication
 
 OTHER, THIRD = info(2).id, info(3).id
@@ -109,6 +109,17 @@ def test_a_large_message_travels_alone(member: Member):
         member.core.publish(TOPIC, body, 0)
     said = [one for one in member.says() if isinstance(one, r.Publication)]
     assert [one.total for one in said] == [1, 1, 3]
+
+
+def test_what_the_outbox_refuses_is_not_held(member: Member):
+    member.core.publish(TOPIC, b"1", 0)
+    member.says()
+    member.outbox.agree(1 << 20, 1000)
+    with pytest.raises(MessageTooLarge):
+        member.core.request(TOPIC, r.NOBODY, bytes(1000), 0, Asks())
+    assert (member.core.last, member.core.held) == (1, 1)
+    member.hear(acked((1, 1)))
+    assert member.core.sizes == [0, 0, 0]
 
 
 def test_what_is_acknowledged_is_forgotten(member: Member):

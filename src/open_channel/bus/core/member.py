@@ -127,13 +127,13 @@ class MemberCore:
         return self._keep(record, len(bodies), 2 if flags & _FREE else 0)
 
     def _keep(self, record: Message, count: int, share: int) -> Held:
+        if self._opened:
+            self._outbox.write(record)  # first: what it refuses is not held
         first = self._next
         self._next += count
-        held = self._held[first] = Held(first, self._next - 1, record, len(record), share)
-        self.sizes[held.share] += held.size
-        if self._opened:
-            held.sent = True
-            self._outbox.write(record)
+        held = Held(first, self._next - 1, record, len(record), share, self._opened)
+        self._held[first] = held
+        self.sizes[share] += held.size
         return held
 
     @property
