@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 
 import pytest
 
-from open_channel import Channel, ChannelSocket, Limits
+from open_channel import Channel, ChannelSocket, Limits, sync
 from open_channel.io.directory import ChannelFiles
 from open_channel.protocol.control import Hello, encode_hello
 from open_channel.protocol.frames import HEADER, Kind
@@ -40,6 +41,68 @@ async def test_a_listener_that_closes_its_socket_itself_ends_no_client(opened: O
     socket.write(b"hello")
     assert await socket.read() == b"hello"
     assert client.peer == second.peer
+
+
+class _Failed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+@pytest.mark.parametrize("how", ["return", "raise", "close", "destroy"])
+async def test_a_listener_that_ends_a_conversation_meanwhile_is_obeyed(
+    opened: Opener, how: str, blocking: bool, caplog: pytest.LogCaptureFixture
+):
+    loop = asyncio.get_running_loop()
+    taken, go_on = asyncio.Event(), threading.Event()
+
+    async def listener(socket: ChannelSocket) -> None:
+        if not await socket.read():
+            return  # the host's own
+        taken.set()
+        await asyncio.to_thread(go_on.wait)
+        socket.write(b"bye")
+        if how == "raise":
+            raise _Failed
+        if how == "close":
+            await socket.close(0)
+        elif how == "destroy":
+            socket.destroy()
+        if how != "return":
+            await asyncio.sleep(0.05)
+
+    def blocking_listener(socket: sync.ChannelSocket) -> None:
+        if not socket.read():
+            return
+        loop.call_soon_threadsafe(taken.set)
+        go_on.wait()
+        socket.write(b"bye")
+        if how == "raise":
+            raise _Failed
+        if how == "close":
+            socket.close(0)
+        elif how == "destroy":
+            socket.destroy()
+
+    if blocking:
+        first: Channel | sync.Channel = sync.open_channel("ends", blocking_listener)
+        await asyncio.to_thread(lambda: first.connect().wait_connected())
+        closing = asyncio.to_thread(first.close)
+    else:
+        first, _ = await opened.connected("ends", listener)
+        closing = first.close()
+    await opened.connected("ends", echo)
+    client, socket = await opened.connected("ends")
+    socket.write(b"first")
+    socket.write(b"second")
+    await taken.wait()
+    task = asyncio.create_task(closing)
+    await asyncio.sleep(0.1)
+    go_on.set()
+    assert [await socket.read() for _ in range(2)] == [b"bye", b""]
+    await eventually(lambda: client.state == "closed")
+    await task
+    failed = [record for record in caplog.records if record.levelno > logging.INFO]
+    assert len(failed) == (how == "raise")
 
 
 async def test_a_client_goes_through_connecting_to_the_next_host(opened: Opener):

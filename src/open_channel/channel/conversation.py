@@ -43,6 +43,7 @@ class Conversation:
     """One side of a conversation between a client and a listener."""
 
     __slots__ = (
+        "_end_seen",
         "_error",
         "_inbox",
         "_io",
@@ -61,6 +62,7 @@ class Conversation:
         self._outbox = io.session.outbox
         # On the host's side a message is done when the listener comes back, not when it is taken.
         self._unfinished = int(hosts)
+        self._end_seen = False
         self._error: ChannelError | None = None
         self.on_change: Callable[[], None] | None = None
         """Called in the loop when there is something to take, or room, or the end."""
@@ -93,7 +95,14 @@ class Conversation:
 
         It tells the end from an empty message, which ``read()`` returns as ``b""`` too.
         """
-        return not self._messages and self._inbox.ended
+        at_end = not self._messages and self._inbox.ended
+        if at_end:
+            self._end_seen = True
+        return at_end
+
+    def goes_on(self) -> bool:
+        """Whether the host hands over, and its listener has seen that: another host goes on."""
+        return self._io.deaf and self._end_seen
 
     @property
     def closed(self) -> bool:

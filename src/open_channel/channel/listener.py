@@ -101,7 +101,8 @@ class ListenerHost:
     def _end_soon(client: _Client, reason: str, *, done: bool) -> None:
         # Not in this turn of the loop: when the loop ends, all tasks are cancelled in one, and
         # what our host steps down from then is not ended for its clients: they go to another.
-        shut = functools.partial(client.shut, client.closed_because(reason), done=done)
+        error = client.closed_because(reason)
+        shut = functools.partial(client.shut, error, done=done, meant=False)
         asyncio.get_running_loop().call_soon(shut)
 
     def _failed(self, client: _Client, error: BaseException) -> None:
@@ -142,10 +143,10 @@ class _Client:
     async def wait_connected(self) -> None:
         """See ``SocketOwner``."""
 
-    def shut(self, error: ChannelError, *, done: bool = True) -> None:
+    def shut(self, error: ChannelError, *, done: bool = True, meant: bool = True) -> None:
         """See ``SocketOwner``: end our stream; the client reads it and leaves.
 
-        ``done`` says that what the listener has in hand is done.
+        ``done`` says that what the listener has in hand is done, ``meant`` that it ends by itself.
         """
         inbox = self._guest.io.session.inbox
         if done:
@@ -153,7 +154,7 @@ class _Client:
         inbox.end_waits = 0
         inbox.messages.clear()  # nobody will read them
         if not self.over:
-            self._guest.finish()
+            self._guest.finish(meant=meant and not self.socket.goes_on())
             self.socket.fail(error)
 
     async def wait_closed(self) -> None:

@@ -163,7 +163,7 @@ class ChannelSocket(Conversation):
             return
         if session.state is not SessionState.OPEN and outbox.empty:
             return  # nobody is there, and nothing has to be heard
-        if outbox.state is SendState.WRITING and not self._io.deaf:  # else another host goes on
+        if outbox.state is SendState.WRITING and not self.goes_on():
             outbox.finish()
             if self._unfinished:
                 # A listener's end leaves with this turn of the loop: when the loop ends, all tasks

@@ -68,12 +68,12 @@ class Guest:
             wire.write(ping)
         self._writes = wire.writes if wire is not None else 0
 
-    def finish(self) -> None:
+    def finish(self, *, meant: bool) -> None:
         """End our stream: the member reads what is before it, then the end.
 
-        Not at a handover: the member goes on with another host.
+        At a handover the member goes on with another host, unless this end is ``meant``.
         """
-        if self.io.session.state is not SessionState.CLOSED and not self.io.deaf:
+        if self.io.session.state is not SessionState.CLOSED and (meant or not self.io.deaf):
             self.io.session.outbox.finish()
             self.io.schedule()
 
