@@ -35,6 +35,8 @@ class _Background:
         fork.watch(self)
 
     def loop(self) -> asyncio.AbstractEventLoop:
+        if (loop := self._loop) is not None:  # without the lock, which this thread may have
+            return loop
         with self._lock:
             if self._loop is None:
                 self._loop = _start()

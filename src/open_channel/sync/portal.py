@@ -1,12 +1,18 @@
-"""The way from any thread into the background thread's event loop and back."""
+"""The way from any thread into the background thread's event loop and back.
+
+The loop never waits for a thread that waits for it: a signal handler may ask for something in the
+midst of another call of its thread, and what that call holds at this moment it holds until the
+handler has its answer. So what is handed over is a plain lock, which the loop releases, and no
+``concurrent.futures.Future``, whose condition both sides acquire.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import sys
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from open_channel.arguments import check_timeout
 from open_channel.errors import WaitTimeout
@@ -71,20 +77,55 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
     except BaseException:
         coroutine.close()
         raise
-    patience = None
+    patience = -1.0
     if seconds is not None:
         coroutine, patience = _within(coroutine, seconds, what), seconds + _TURN
-    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    call = _Call(coroutine, loop)
     try:
-        return future.result(patience)
-    except concurrent.futures.TimeoutError:
-        if future.done():  # the coroutine's own: the two classes are one since Python 3.11
-            raise
-        future.cancel()
-        raise WaitTimeout(what=what, timeout=timeout) from None
+        loop.call_soon_threadsafe(call.start)
+        if not call.done.acquire(timeout=patience):
+            raise WaitTimeout(what=what, timeout=timeout)
     except BaseException:
-        future.cancel()
+        call.cancel()
         raise
+    return call.result()
+
+
+class _Call(Generic[_Result]):
+    """A coroutine that runs in the loop, as a thread sees it."""
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, _Result], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._coroutine = coroutine
+        self._loop = loop
+        self._task: asyncio.Task[_Result] | None = None
+        self.done = threading.Lock()
+        """Released when there is a result."""
+        self.done.acquire()
+
+    def start(self) -> None:
+        """In the loop."""
+        self._task = self._loop.create_task(self._coroutine)
+        self._task.add_done_callback(lambda _: self.done.release())
+
+    def cancel(self) -> None:
+        """The thread waits no more."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is None:  # it was interrupted before it had handed the coroutine over
+            self._coroutine.close()
+        else:
+            self._task.cancel()
+
+    def result(self) -> _Result:
+        """When it is done: what the coroutine has returned; raises what it has raised."""
+        task = self._task
+        assert task is not None
+        if task.cancelled():
+            raise CancelledError
+        return task.result()
 
 
 async def _within(coroutine: Coroutine[Any, Any, _Result], seconds: float, what: str) -> _Result:
