@@ -6,13 +6,13 @@ A thread that finds nothing there sleeps until the loop says that something has 
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from open_channel.bus.hands import Hand, Iteration
 from open_channel.bus.subscription import Subscription as AsyncSubscription
 from open_channel.errors import WaitTimeout
 from open_channel.sync import portal
+from open_channel.sync.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,8 @@ class Subscription:
     ) -> None:
         self._join = join
         self._bus: Bus | None = None
-        self._changed = threading.Condition()
+        self._bell = Bell()
+        self._taking = threading.RLock()  # one thread at a time; a signal handler may interrupt it
         self._hands = threading.local()
         self._inner = AsyncSubscription(
             self._client,
@@ -96,7 +97,7 @@ class Subscription:
         bus = self._bus or self._join()
         if self._bus is None:
             self._bus = bus
-            self._inner.on_change = self._change
+            self._inner.on_change = self._bell.ring
             self._inner.post = bus.post
         bus.run(self._inner.__aenter__)
         return self
@@ -111,10 +112,6 @@ class Subscription:
         if not portal.frozen() and self._client().error is None:
             assert self._bus is not None
             self._bus.call(self._inner.end)
-
-    def _change(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
 
     # --- taking ----------------------------------------------------------------------------
 
@@ -144,16 +141,17 @@ class Subscription:
         if self._forked():
             self._client().check_open()
         timeout = portal.bound(timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            while (taken := take()) is None:
-                if self._inner.at_end:
+
+        def look() -> tuple[_T | None] | None:
+            with self._taking:
+                if (taken := take()) is None and not self._inner.at_end:
                     return None
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise WaitTimeout(what=f"a message to {self.pattern}", timeout=timeout)
-                self._changed.wait(left)
-        return taken
+            return (taken,)
+
+        found = self._bell.wait_for(look, timeout)
+        if found is None:
+            raise WaitTimeout(what=f"a message to {self.pattern}", timeout=timeout)
+        return found[0]
 
     def get(self, timeout: float | None = None) -> Message:
         """The next message; of a group, a job.

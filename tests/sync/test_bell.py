@@ -1,0 +1,58 @@
+"""``Bell``: who waits is woken, by whatever comes before or after it begins to wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from open_channel.sync.bell import Bell
+
+
+def test_what_is_there_is_not_waited_for():
+    assert Bell().wait_for(lambda: "there", 0) == "there"
+
+
+@pytest.mark.parametrize("timeout", [0, 0.01])
+def test_a_timeout_leaves_nothing_behind(timeout: float):
+    bell = Bell()
+    assert bell.wait_for(lambda: None, timeout) is None
+    assert not bell._waiting
+    bell.ring()
+
+
+def test_what_comes_while_it_begins_to_wait_is_found():
+    bell, found = Bell(), iter([None, "between"])
+    assert bell.wait_for(lambda: next(found), None) == "between"
+    assert not bell._waiting
+
+
+def test_what_comes_in_the_last_moment_is_found():
+    bell, found = Bell(), iter([None, None, "late"])
+    assert bell.wait_for(lambda: next(found), 0) == "late"
+
+
+def test_all_who_wait_are_woken_and_each_thing_goes_to_one():
+    bell, things, taken = Bell(), list[int](), list[int]()
+
+    def take() -> None:
+        while (thing := bell.wait_for(lambda: things.pop() if things else None, 20)) != -1:
+            assert thing is not None
+            taken.append(thing)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1000):
+        things.append(number)
+        bell.ring()
+    deadline = time.monotonic() + 20
+    while len(taken) < 1000 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    things += [-1] * 4
+    bell.ring()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(taken) == list(range(1000))
+    assert not bell._waiting
