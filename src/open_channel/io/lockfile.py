@@ -111,11 +111,10 @@ class LockFile:
 
     def release(self) -> None:
         """Let go of the lock; again is harmless. The file stays: no path is ever unlinked that
-        another may own by now.
+        another may own by now. When a signal handler raises in its midst, it can be called again.
         """
         with fork.guard:
-            fd, self._fd = self._fd, -1
-            if fd < 0:
+            if self._fd < 0:
                 return
             fork.unwatch(self)
             if self._temporary is not None:
@@ -124,8 +123,10 @@ class LockFile:
             # Explicitly: a child forked by C code, without our hook, may still share the lock. What
             # a descriptor has become that was left (see ``io.locks``) has no locks on macOS.
             with contextlib.suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_UN)
-            os.close(fd)
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            fd, self._fd = self._fd, -1
+            if fd >= 0:  # else a signal handler was faster
+                os.close(fd)
 
     def forked(self) -> None:
         """In a child: close, and leave the lock to the parent (see ``io.fork``)."""

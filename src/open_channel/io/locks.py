@@ -196,10 +196,11 @@ class Claim:
         with _locks.guard:
             self._over = True
             self.withdraw()
-            lock, self._lock = self._lock, None
+            lock = self._lock
             if lock is None:
                 return
             lock.release()
+            self._lock = None
             if self._queue.holder is self:  # after its file was deleted, another may be it
                 self._queue.holder = None
             if self.ours:
@@ -427,6 +428,13 @@ class NamedLock:
 
     def release(self) -> None:
         """Let go of the lock: the next who waits is woken. Harmless when it is not held."""
+        try:
+            self._release()
+        except BaseException:  # a KeyboardInterrupt, say, which may come at any point of it
+            self._release()
+            raise
+
+    def _release(self) -> None:
         with _locks.guard:
             if self._acquired and self._claim is not None:
                 self._forget(self._claim)

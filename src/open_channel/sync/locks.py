@@ -43,8 +43,12 @@ class Lock(NamedLock):
 
     def __enter__(self) -> Self:
         """Acquire it."""
-        self.acquire()
-        return self
+        try:
+            self.acquire()
+            return self
+        except BaseException:
+            self.release()
+            raise
 
     def __exit__(
         self,
