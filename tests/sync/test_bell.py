@@ -1,4 +1,4 @@
-"""``Bell``: who waits is woken, by whatever comes before or after it begins to wait."""
+"""``Bell`` and ``Guard``: who waits is woken, whenever it began to; the loop waits for nobody."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from open_channel.sync.bell import Bell
+from open_channel.sync.bell import Bell, Guard
 
 
 def test_what_is_there_is_not_waited_for():
@@ -56,3 +56,50 @@ def test_all_who_wait_are_woken_and_each_thing_goes_to_one():
         thread.join(20)
     assert sorted(taken) == list(range(1000))
     assert not bell._waiting
+
+
+def test_the_loop_takes_a_guard_that_is_free():
+    told: list[str] = []
+    guard = Guard(lambda: told.append("again"))
+    assert guard.take()
+    guard.leave()
+    with guard, guard:  # a signal handler in the midst
+        pass
+    assert not told
+
+
+def test_a_thread_that_has_a_guard_tells_the_loop_when_it_lets_go_of_it():
+    told: list[str] = []
+    guard = Guard(lambda: told.append("again"))
+    with guard:
+        loop = threading.Thread(target=lambda: told.append(str(guard.take())))
+        loop.start()
+        loop.join(20)
+        assert told == ["False"]
+    assert told == ["False", "again"]
+    with guard:
+        pass
+    assert told == ["False", "again"]
+
+
+def test_the_loop_is_told_or_has_it_however_they_meet():
+    again = threading.Event()
+    guard, over = Guard(again.set), threading.Event()
+
+    def hold() -> None:
+        while not over.is_set():
+            with guard:
+                pass
+
+    threads = [threading.Thread(target=hold) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2000):
+        again.clear()
+        if guard.take():
+            guard.leave()
+        else:
+            assert again.wait(20)
+    over.set()
+    for thread in threads:
+        thread.join(20)

@@ -535,9 +535,11 @@ def test_what_is_written_after_a_keyboard_interrupt_arrives(
     loop = Interrupted(background_loop(), called=called)
     monkeypatch.setattr(socket, "_loop", loop)
     with pytest.raises(KeyboardInterrupt):
-        socket.write(b"lost") if method == "write" else socket.read(DEADLINE)
+        socket.write(b"interrupted") if method == "write" else socket.read(DEADLINE)
     assert loop.pressed
     socket.write(b"after")
+    if method == "write":  # it was left for the loop when the interrupt came
+        assert socket.read(DEADLINE) == b"interrupted"
     assert socket.read(DEADLINE) == b"after"
 
 

@@ -488,7 +488,7 @@ def test_threads_that_use_a_forked_channel_first_at_once_share_its_connection(
         def reopen_together():
             opened = reopen()
             together.wait(10)
-            while threading.current_thread() is not reader and not socket._changed._waiters:
+            while threading.current_thread() is not reader and not socket._bell._waiting:
                 time.sleep(0.001)  # until the reader waits for a message
             return opened
 

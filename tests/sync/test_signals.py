@@ -77,3 +77,48 @@ print(longest < 4)
     assert program.line() == "True"
     assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
+
+
+def test_a_handler_that_closes_the_socket_of_one_who_writes_and_reads(run: Programs):
+    program = run(
+        BEGINNING
+        + """
+class Over(BaseException):
+    pass
+
+def handler(*_):
+    channel.close()
+    raise Over
+
+def listener(socket):
+    for message in socket:
+        socket.write(message)
+
+signal.signal(signal.SIGALRM, handler)
+longest = 0
+for number in range(60):
+    host = open_channel(f"signals {number}", listener)
+    host.connect().wait_connected(20)
+    channel = open_channel(f"signals {number}")
+    socket = channel.connect()
+    socket.wait_connected(20)
+    begun = 0
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.003 + number % 17 / 1000)
+        while True:
+            for _ in range(5):
+                socket.write(b"x")
+            for _ in range(5):
+                socket.read()
+    except Over:
+        pass
+    begun = time.monotonic()
+    channel.close()
+    host.close()
+    longest = max(longest, time.monotonic() - begun)
+print(longest < 4 or longest)
+"""
+    )
+    assert program.line() == "True"
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""

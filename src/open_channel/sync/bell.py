@@ -1,4 +1,4 @@
-"""How the loop wakes threads that wait, without ever waiting for one of them.
+"""What threads and the loop share, without the loop ever waiting for a thread.
 
 A ``threading.Condition`` would not do: who wakes acquires its lock, and a thread that has it at
 this moment may be in a signal handler, which waits for an answer of the loop's.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Bell"]
+__all__ = ["Bell", "Guard"]
 
 _T = TypeVar("_T")
 
@@ -54,3 +54,45 @@ class Bell:
                 with contextlib.suppress(ValueError):  # it was woken
                     self._waiting.remove(woken)
         return found
+
+
+class Guard:
+    """Held by threads for moments, one at a time; the loop takes it when it is free.
+
+    Reentrant, for signal handlers.
+    """
+
+    __slots__ = ("_again", "_lock", "_wanted")
+
+    def __init__(self, again: Callable[[], object]) -> None:
+        self._lock = threading.RLock()
+        self._again = again
+        self._wanted = False
+
+    def __enter__(self) -> None:
+        """Wait for it."""
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of it."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of it; where the loop has wanted it meanwhile, tell it."""
+        self._lock.release()
+        if self._wanted:
+            self._wanted = False
+            self._again()
+
+    def take(self) -> bool:
+        """In the loop: take it, if it is free, until ``leave()``; else ``again()`` is called when a
+        thread lets go of it.
+        """
+        if self._lock.acquire(blocking=False):
+            return True
+        self._wanted = True
+        # Whoever had it may have let go of it, and not have seen that yet.
+        if self._lock.acquire(blocking=False):
+            self._wanted = False
+            return True
+        return False

@@ -478,7 +478,7 @@ def _in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any
         try:
             await finished
         finally:
-            socket.finish_writing()
+            await socket.finish_writing()
 
     return listen
 

@@ -7,9 +7,9 @@ loop moves into the outbox. Either tells the loop once, however many messages th
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-import threading
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from open_channel.errors import (
 from open_channel.io.background import background_loop
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
+from open_channel.sync.bell import Bell, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +59,9 @@ class ChannelSocket:
         self._socket = opened
         self._pid = os.getpid()
         self._loop = background_loop()
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._bell = Bell()
+        self._guard = Guard(self._move_soon)
+        self._movers: list[asyncio.Future[None]] = []  # who waits for all to be moved
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes in the queue, counted as in the outbox
         self._told = False  # whether the loop knows that there is something to move or acknowledge
@@ -85,42 +87,59 @@ class ChannelSocket:
     # --- in the loop -----------------------------------------------------------------------
 
     def _change(self) -> None:
-        with self._lock:
-            self._changed.notify_all()
-            if self._queue:
-                self._tell()
+        self._bell.ring()
+        if self._queue:
+            self._tell()
 
-    def _move(self) -> None:
+    def _move(self) -> bool:
         """Move what was written into the outbox, and let what was read be acknowledged.
 
         In this order, and with nothing in between: what is acknowledged has its answers with it.
+        False when a thread is in between; this is called again then.
         """
         socket = self._socket
+        self._told = False
+        if not self._guard.take():
+            return False
         failure: ChannelError | None = None
-        with self._lock:
-            self._told = False
-            try:
-                while self._queue:
-                    socket.write(self._queue[0])
-                    self._queued -= len(self._queue.popleft()) + OVERHEAD
-            except OutboxFull:
-                pass  # the rest stays in the queue until something is acknowledged
-            except ChannelError as error:
-                failure = error
-                self._queue.clear()
-                self._queued = 0
+        try:
+            while self._queue:
+                socket.write(self._queue[0])
+                self._queued -= len(self._queue.popleft()) + OVERHEAD
+        except OutboxFull:
+            pass  # the rest stays in the queue until something is acknowledged
+        except ChannelError as error:
+            failure = error
+            self._queue.clear()
+            self._queued = 0
+        finally:
             if not self._queue:
                 socket.settle(self._in_hand)
+            self._guard.leave()
         if failure is not None:
             socket.shut(failure)  # every use in a thread raises it from now on
         socket.flush_soon()
+        movers, self._movers = self._movers, []
+        for mover in movers:
+            if not mover.done():
+                mover.set_result(None)
+        return True
+
+    # --- towards the loop ------------------------------------------------------------------
+
+    def _move_soon(self) -> None:
+        self._loop.call_soon_threadsafe(self._move)
 
     def _tell(self) -> None:
-        # In this order, and before what there is to be moved: a KeyboardInterrupt may come at any
-        # point, and then there is a call too many. It waits for the lock.
+        # Not with the guard: the loop, once woken, would find it taken. Two threads may both find
+        # that it is not told; the loop then looks once too often.
         if not self._told:
-            self._loop.call_soon_threadsafe(self._move)
-            self._told = True
+            try:
+                self._told = True
+                self._move_soon()
+            except BaseException:  # a KeyboardInterrupt, say
+                self._told = False
+                raise
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -134,13 +153,20 @@ class ChannelSocket:
         socket = self._open()
         if len(data) > socket.max_message:
             raise MessageTooLarge(size=len(data), limit=socket.max_message)
-        with self._lock:
-            if socket.backlog + self._queued > socket.drain_limit:
-                self._wait_for_room(socket, timeout)
+        if not self._write(data):
+            self._wait_for_room(lambda: self._write(data) or None, timeout)
+
+    def _write(self, data: bytes) -> bool:
+        """Whether there was room for it."""
+        socket = self._socket
+        with self._guard:
+            if socket.backlog + self._queued > socket.drain_limit and not socket.closed:
+                return False
             socket.check_open()
-            self._tell()
             self._queue.append(data)
             self._queued += len(data) + OVERHEAD
+        self._tell()
+        return True
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait while the outbox is over its limit; ``write()`` does so by itself.
@@ -148,15 +174,15 @@ class ChannelSocket:
         Raises WaitTimeout and ChannelClosed.
         """
         socket = self._open()
-        with self._lock:
-            self._wait_for_room(socket, timeout)
+
+        def look() -> bool | None:
+            return socket.backlog + self._queued <= socket.drain_limit or socket.closed or None
+
+        self._wait_for_room(look, timeout)
         socket.check_open()
 
-    def _wait_for_room(self, socket: AsyncSocket, timeout: float | None) -> None:
-        def has_room() -> bool:
-            return socket.closed or socket.backlog + self._queued <= socket.drain_limit
-
-        if not self._changed.wait_for(has_room, portal.bound(timeout)):
+    def _wait_for_room(self, look: Callable[[], bool | None], timeout: float | None) -> None:
+        if not self._bell.wait_for(look, portal.bound(timeout)):
             raise WaitTimeout(what="room in the outbox", timeout=timeout)
 
     # --- reading ---------------------------------------------------------------------------
@@ -171,24 +197,26 @@ class ChannelSocket:
         return b"" if message is None else message
 
     def _next(self, timeout: float | None) -> bytes | None:
-        socket = self._open()
+        self._open()
         timeout = portal.bound(timeout)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._lock:
+        found = self._look()
+        self._tell()  # of what was taken now, or before
+        if found is None:
+            found = self._bell.wait_for(self._look, timeout)
+            if found is None:
+                raise WaitTimeout(what="a message", timeout=timeout)
+            self._tell()
+        return found[0]
+
+    def _look(self) -> tuple[bytes | None] | None:
+        """The next message, or None at the end; None for neither."""
+        socket = self._socket
+        with self._guard:
             self._in_hand = 0
-            while True:
-                message = socket.take()
-                self._in_hand = int(message is not None)
-                if not self._told:
-                    self._tell()
-                if message is not None:
-                    return message
-                if socket.at_end:
-                    return None
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise WaitTimeout(what="a message", timeout=timeout)
-                self._changed.wait(left)
+            message = socket.take()
+            self._in_hand = int(message is not None)
+            ended = message is None and socket.at_end
+        return (message,) if ended or message is not None else None
 
     def __iter__(self) -> ChannelSocket:
         """Iterate over the messages until the end."""
@@ -232,7 +260,7 @@ class ChannelSocket:
     def backlog(self) -> int:
         """The bytes written and not acknowledged."""
         socket = self._open()
-        with self._lock:  # or what is on its way into the outbox would count twice
+        with self._guard:  # or what is on its way into the outbox would count twice
             return socket.backlog + self._queued
 
     @property
@@ -269,7 +297,15 @@ class ChannelSocket:
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
 
+        # Here, and not in the loop, which may not get the guard: this may be a signal handler.
+        with self._guard:
+            rest, self._queue = self._queue, deque()
+            self._queued = 0
+
         async def close() -> None:
+            with contextlib.suppress(ChannelError):
+                for message in rest:
+                    socket.write(message)
             self._move()
             await socket.close(timeout)
 
@@ -287,9 +323,12 @@ class ChannelSocket:
         if self._on_closed is not None:
             self._on_closed()
 
-    def finish_writing(self) -> None:
+    async def finish_writing(self) -> None:
         """In the loop: what a listener's thread has written is on its way before it returns."""
-        self._move()
+        while not self._move():
+            moved: asyncio.Future[None] = self._loop.create_future()
+            self._movers.append(moved)
+            await moved
 
     def __enter__(self) -> ChannelSocket:
         """Wait until there is a connection."""
