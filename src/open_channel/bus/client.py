@@ -78,9 +78,9 @@ class BusClient:
         self._host = BrokerHost(linked) if hosts else None
         self._link = Link(linked, SERVICE, self, self._host, timeout, carries=False)
         self._io = self._link.io
-        self._inbox = self._link.session.inbox
+        self._inbox, self._outbox = self._link.session.inbox, self._link.session.outbox
         info = MemberInfo(member.id, os.getpid(), member.labels)
-        self.core = MemberCore(info, self._link.session.outbox, self)
+        self.core = MemberCore(info, self._outbox, self)
         self.row = self.core.row
         self.plain: str | None = None
         """The topic, this one object, to which bytes may be appended to the row while it gives
@@ -168,8 +168,7 @@ class BusClient:
     def opened(self) -> None:
         """See ``SessionUser``."""
         self._due = 0
-        taken = self._link.session.outbox.max_message - _HEADERS
-        self.largest = min(self.limits.max_message, taken)
+        self.largest = min(self.limits.max_message, self._outbox.max_message - _HEADERS)
         before, self.fair = self.fair, fair_share(self.limits, self.largest)
         if self.fair < before:
             self.close_room()  # what may follow on credit may be too much for this host
