@@ -20,7 +20,7 @@ import pytest
 import open_channel
 from open_channel import ChannelClosed, Limits, MessageTooLarge, WaitTimeout
 from open_channel.io.background import background_loop
-from open_channel.sync import Channel, ChannelSocket
+from open_channel.sync import Channel, ChannelSocket, portal
 from open_channel.sync import open_channel as open_blocking
 from tests.processes import wait_for
 
@@ -595,3 +595,26 @@ def test_no_message_is_acknowledged_before_its_answer_is_in_the_outbox(opened: O
     assert asyncio.run_coroutine_threadsafe(flush_in_between(), loop).result(DEADLINE) == 0
     assert client.read(DEADLINE) == b"answer"
     wait_for(lambda: io.session.inbox.acked == 2, "both are acknowledged")
+
+
+class _Failed(Exception):
+    pass
+
+
+def test_an_error_that_is_forgotten_is_gone_without_the_collector():
+    async def fail() -> None:
+        raise _Failed
+
+    def forget() -> weakref.ref[_Failed]:
+        try:
+            portal.run(fail(), None, "")
+        except _Failed as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    gc.disable()
+    try:
+        forgotten = forget()
+        wait_for(lambda: forgotten() is None, "it is gone")
+    finally:
+        gc.enable()

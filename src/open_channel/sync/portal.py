@@ -121,11 +121,14 @@ class _Call(Generic[_Result]):
 
     def result(self) -> _Result:
         """When it is done: what the coroutine has returned; raises what it has raised."""
-        task = self._task
+        task, self._task = self._task, None
         assert task is not None
-        if task.cancelled():
-            raise CancelledError
-        return task.result()
+        try:
+            if task.cancelled():
+                raise CancelledError
+            return task.result()
+        finally:
+            del task  # or an error would be known to itself, by its traceback
 
 
 async def _within(coroutine: Coroutine[Any, Any, _Result], seconds: float, what: str) -> _Result:
