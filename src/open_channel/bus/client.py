@@ -285,7 +285,7 @@ class BusClient:
     def check_usable(self) -> None:
         """The same, and ForeignThread in another thread than the loop's."""
         self.check_open()
-        check_thread(self._thread)
+        self._thread = check_thread(self._thread, self.loop)
 
     def subscribe(self, make: Callable[[int], Interest]) -> Interest:
         """Begin a subscription."""

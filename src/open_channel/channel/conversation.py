@@ -123,6 +123,7 @@ class Conversation:
         """
         io = self._io
         if not io.scheduled:
+            self.check_open()
             io.schedule()
         outbox = self._outbox
         if outbox.credit and type(message) is bytes and len(message) <= SMALL:

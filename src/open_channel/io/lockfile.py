@@ -56,13 +56,16 @@ class LockFile:
         """Take the lock if it is free, making the file if there is none; None if it is busy."""
         while True:
             with fork.guard:
-                fd = os.open(path, _FLAGS, 0o600)
-                if not _try_lock(fd, fcntl.LOCK_EX):
-                    os.close(fd)
+                lock = cls(os.open(path, _FLAGS, 0o600), path)
+            try:
+                if not _try_lock(lock._fd, fcntl.LOCK_EX):
+                    lock.release()
                     return None
-                lock = cls(fd, path)
-            if lock.holds():
-                return lock
+                if lock.holds():
+                    return lock
+            except BaseException:  # a KeyboardInterrupt, say
+                lock.release()
+                raise
             lock.release()  # a cleaner or a deposer was between us: the path has another file
 
     @classmethod

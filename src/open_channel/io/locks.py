@@ -167,13 +167,15 @@ class Claim:
             idle = queue.holder is None and not queue.waiting
             yields = wait and (queue.threaded or _locks.released_just_now(self.path))
             try:
-                lock = _try(queue) if idle and not yields else None
+                # At once: an exception of a signal handler's may come anywhere, and then what this
+                # claim knows of is released.
+                self._lock = _try(queue) if idle and not yields else None
             except (OSError, ChannelError) as error:
                 self.error = _failure(self.name, error)
                 return
-            if lock is not None:
+            if self._lock is not None:
                 _locks.queues[self.path] = queue
-                self.grant(lock)
+                self.grant(self._lock)
                 _locks.tidy(queue)
             elif wait:
                 _locks.queues[self.path] = queue
@@ -209,18 +211,16 @@ class Claim:
 
     def grant(self, lock: LockFile) -> None:
         """The lock is had; called with the guard held."""
+        self._lock = lock
+        self._queue.holder = self
         try:
             _put_name(lock, self._queue.files, self.name)
         except NameCollision as error:
-            lock.release()
             self.error = error
-        else:
-            self._lock = lock
-            self._queue.holder = self
-            # The guard is reentrant: a signal handler, or a coroutine that is being collected, may
-            # have given the claim up in this thread since it left the queue.
-            if self._over:
-                self.release()
+        # The guard is reentrant: a signal handler, or a coroutine that is being collected, may have
+        # given the claim up in this thread since it left the queue.
+        if self.error is not None or self._over:
+            self.release()
 
     def tell(self) -> None:
         """It is decided; called without the guard, by the helper thread."""

@@ -118,7 +118,7 @@ class SessionIO:
         Raises ForeignThread in another thread than the loop's, unless it is to be flushed anyway.
         """
         if not self.scheduled:
-            check_thread(self._thread)
+            self._thread = check_thread(self._thread, self._loop)
             self.scheduled = True
             self._loop.call_soon(self.flush)
 

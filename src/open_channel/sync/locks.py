@@ -30,12 +30,14 @@ class Lock(NamedLock):
 
     def acquire(self) -> None:
         """Wait for the lock; raises what the asyncio lock's ``acquire()`` raises."""
-        woken = threading.Event()
-        claim = self._claim_for(woken.set)
+        woken = threading.Lock()  # no Event: a signal's exception would leave its lock as it is
+        woken.acquire()
+        claim = self._claim_for(woken.release)
         try:
             self._begin(claim)
             if claim.waiting:
-                woken.wait(portal.bound(self._timeout))
+                seconds = portal.bound(self._timeout)
+                woken.acquire(timeout=-1 if seconds is None else seconds)
             self._conclude(claim)
         except BaseException:  # also KeyboardInterrupt, which may come at any point of these
             self._forget(claim)
