@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,18 @@ async def test_ls_json(
     assert host["alive"]
     assert 0 <= host["age"] < 60
     assert [member["listens"] for member in channel["members"]] == [True, False]
+
+
+@pytest.mark.parametrize("command", [["ls"], ["info", NAME], ["doctor"]])
+async def test_it_prints_whatever_the_encoding(members: list[ChannelSocket], command: list[str]):
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "open_channel", *command],
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"shop [red] \\xfcn\\xef" in output
 
 
 def test_ls_shows_a_dead_host_as_nobody(run: Callable[..., Any], hold: Callable[..., Any]):

@@ -17,7 +17,7 @@ from open_channel.io.background import background_loop
 from open_channel.io.chance import chance
 from open_channel.io.directory import remove_file
 from open_channel.io.host import Host
-from open_channel.io.lockfile import file_status, is_locked
+from open_channel.io.lockfile import file_status
 from open_channel.io.presence import is_present, list_dead, list_members
 from open_channel.protocol.backoff import Backoff
 
@@ -199,7 +199,7 @@ class BrokerService:
         """
         path = self._member.files.presence(member.hex())
         exists = file_status(path) is not None  # first: a file that appears meanwhile is locked
-        if is_locked(path):
+        if is_present(self._member.files, member):
             return False
         return exists or member in self._listed or not self.broker.expected
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -66,7 +67,10 @@ class Stats:
 
 
 def listener_host(files: ChannelFiles) -> str:
-    """The id of the member that hosts the listener; empty while nobody does."""
+    """The id of the member that hosts the listener; empty while nobody does, as far as is known."""
     path = files.lock(LISTENER[0])
     record = decode_host(read_file(path)[0])
-    return record.member if record is not None and is_locked(path) else ""
+    with contextlib.suppress(OSError):  # no descriptor to look with, say
+        if record is not None and is_locked(path):
+            return record.member
+    return ""

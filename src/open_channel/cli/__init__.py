@@ -5,9 +5,14 @@ It needs the extra ``open-channel[cli]``; the library itself never imports what 
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from open_channel.cli.streams import end_output, replace_closed
+from open_channel.cli.streams import (
+    end_output,
+    escape_what_cannot_be_encoded,
+    replace_closed,
+)
 
 __all__ = ["main"]
 
@@ -15,8 +20,11 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; without its extra, say what to install and exit with 2."""
     replace_closed()
+    escape_what_cannot_be_encoded()
     try:
         from open_channel.cli.app import app
+    except KeyboardInterrupt:  # what is run has its own way to end by it; see ``cli.output``
+        raise SystemExit(128 + signal.SIGINT) from None
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "examine", "passed_over"]
 
+_RECORD = 8192  # bytes: as much as a member, or a host, writes of itself at most
+
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _STYLES = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
 
@@ -153,6 +155,8 @@ def _flock(path: str) -> Finding:
     where = path if os.path.isdir(path) else _existing(path)
     try:
         with tempfile.NamedTemporaryFile(prefix="open-channel-doctor.", dir=where) as first:
+            first.write(bytes(_RECORD))  # on a full disk files can be made, and not written
+            first.flush()
             second = os.open(first.name, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import select
 import stat
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
-__all__ = ["end_output", "replace_closed", "while_read"]
+__all__ = ["end_output", "escape_what_cannot_be_encoded", "replace_closed", "while_read"]
 
 
 def replace_closed() -> None:
@@ -42,6 +43,12 @@ def _put(descriptor: int, number: int) -> None:
     else:
         os.dup2(descriptor, number)
         os.close(descriptor)
+
+
+def escape_what_cannot_be_encoded() -> None:
+    """Print it as standard error does: names have any characters, whatever the locale knows."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def end_output() -> None:

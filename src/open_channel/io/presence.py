@@ -71,8 +71,14 @@ class Presence:
 
 
 def is_present(files: ChannelFiles, member: bytes) -> bool:
-    """Whether a member lives and has not left."""
-    return is_locked(files.presence(member.hex()))
+    """Whether a member lives and has not left; True too where that cannot be told now.
+
+    Without a descriptor to open its file with, say: whoever asks because it seems dead asks again.
+    """
+    try:
+        return is_locked(files.presence(member.hex()))
+    except OSError:
+        return True
 
 
 def pid_of(files: ChannelFiles, member: bytes) -> int | None:
