@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 import select
 import stat
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
@@ -47,8 +46,9 @@ def _put(descriptor: int, number: int) -> None:
 
 def escape_what_cannot_be_encoded() -> None:
     """Print it as standard error does: names have any characters, whatever the locale knows."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    stdout: Any = sys.stdout
+    with contextlib.suppress(AttributeError):  # somebody has put something else in its place
+        stdout.reconfigure(errors="backslashreplace")
 
 
 def end_output() -> None:
