@@ -114,9 +114,9 @@ class SocketChannel:
         Returns the socket at once, in the running event loop; messages can be written to it
         before there is a connection. ``timeout`` bounds the first connection, in seconds: when it
         passes, the channel closes and whatever waits on the socket raises ConnectTimeout; where it
-        passes while the loop is blocked, or the process stopped, it begins anew. None waits for
-        ever. A connection lost later is made again without bound, until the socket is closed.
-        Again, it returns the same socket.
+        passes while the loop is blocked, or the process stopped, it begins anew, three times at
+        most. None waits for ever. A connection lost later is made again without bound, until the
+        socket is closed. Again, it returns the same socket.
 
         Raises DirectoryInsecure and PathTooLong when the directory cannot be used, ChannelClosed
         when the channel is closed, ChannelForked in a forked child of the process that used it,

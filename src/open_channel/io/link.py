@@ -42,6 +42,7 @@ __all__ = ["LOOP_ENDED", "Link"]
 _log = logging.getLogger("open_channel")
 
 _LATE = 0.25  # seconds that a timer may be late before this loop counts as blocked
+_ANEW = 3  # times that a timeout begins anew for that
 
 LOOP_ENDED = "its event loop has ended"
 """The reason of a ChannelClosed whose channel was open when all tasks were cancelled."""
@@ -76,6 +77,7 @@ class Link:
         self._watchdog: Watchdog | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
+        self._anew = _ANEW
         self._task: asyncio.Task[None] | None = None
         self.session = Session(member.limits, hosts=False, carries=carries, large=not carries)
         self.io = SessionIO(self.session, self._loop, self, arena=member.arena)
@@ -94,7 +96,8 @@ class Link:
         self._expiry = self._loop.call_at(due, self._expire, due, timeout)
 
     def _expire(self, due: float, timeout: float) -> None:
-        if self._loop.time() - due > _LATE:
+        if self._loop.time() - due > _LATE and self._anew:
+            self._anew -= 1
             self._bound(timeout)  # the answer may be there, and nobody had the time to look
         else:
             self._end(ConnectTimeout(name=self._files.name, timeout=timeout, last=self._last))
