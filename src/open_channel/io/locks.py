@@ -217,6 +217,9 @@ class Claim:
             _put_name(lock, self._queue.files, self.name)
         except NameCollision as error:
             self.error = error
+        except OSError:
+            if not self._over:
+                raise
         # The guard is reentrant: a signal handler, or a coroutine that is being collected, may have
         # given the claim up in this thread since it left the queue.
         if self.error is not None or self._over:
