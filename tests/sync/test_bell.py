@@ -94,7 +94,7 @@ def test_the_loop_is_told_or_has_it_however_they_meet():
     threads = [threading.Thread(target=hold) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(2000):
+    for _ in range(500):
         again.clear()
         if guard.take():
             guard.leave()

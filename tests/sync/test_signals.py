@@ -31,13 +31,13 @@ def handler(*_):
 signal.signal(signal.SIGALRM, handler)
 with channel, channel.serve("echo", lambda request: request.body):
     signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-    end = time.monotonic() + 3
+    end = time.monotonic() + 1.5
     while time.monotonic() < end:
         assert channel.request("echo", b"main", timeout=20) == b"main"
         asked[0] += 1
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
-print(min(asked) > 50 or asked)
+print(min(asked) > 20 or asked)
 """
     )
     assert program.line() == "True"
@@ -57,7 +57,7 @@ def handler(*_):
 
 signal.signal(signal.SIGALRM, handler)
 longest = 0
-for number in range(60):
+for number in range(40):
     channel = open_channel(f"signals {number % 4}")
     try:
         with channel.subscribe("news") as news:
@@ -96,7 +96,7 @@ def listener(socket):
 
 signal.signal(signal.SIGALRM, handler)
 longest = 0
-for number in range(60):
+for number in range(40):
     host = open_channel(f"signals {number}", listener)
     host.connect().wait_connected(20)
     channel = open_channel(f"signals {number}")
