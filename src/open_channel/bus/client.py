@@ -67,6 +67,7 @@ class BusClient:
     def __init__(self, member: OwnMember, *, hosts: bool, timeout: float | None) -> None:
         self.member = member
         self.limits: Limits = member.limits
+        """Those that hold: of ``max_message``, what the host takes where that is less."""
         self.loop = asyncio.get_running_loop()
         member.join(bus=True)
         linked = copy.copy(member)
@@ -103,9 +104,7 @@ class BusClient:
         self._due = 0
         """How many records of this session are to be acknowledged without waiting for more."""
         self._topics: dict[str, bytes] = {}
-        self.largest = member.limits.max_message
-        """The largest message that may be published: the host may take less than this member."""
-        self.fair = fair_share(member.limits, self.largest)
+        self.fair = fair_share(member.limits)
         self.room = self.fair
         """Bytes that may be published before somebody looks whether that is still in order."""
         self.turns = Turns(self)
@@ -168,8 +167,9 @@ class BusClient:
     def opened(self) -> None:
         """See ``SessionUser``."""
         self._due = 0
-        self.largest = min(self.limits.max_message, self._outbox.max_message - _HEADERS)
-        before, self.fair = self.fair, fair_share(self.limits, self.largest)
+        own, taken = self.member.limits, max(0, self._outbox.max_message - _HEADERS)
+        self.limits = replace(own, max_message=min(own.max_message, taken))
+        before, self.fair = self.fair, fair_share(self.limits)
         if self.fair < before:
             self.close_room()  # what may follow on credit may be too much for this host
         try:
@@ -353,19 +353,14 @@ class BusClient:
         self.room -= cost
 
     def _check_size(self, size: int) -> None:
-        self.check_message(size)
-        limit = self.limits.outbox
-        if self.core.backlog and self.core.backlog + size > limit:
-            raise OutboxFull(size=self.core.backlog, limit=limit)
-
-    def check_message(self, size: int) -> None:
-        """Raises MessageTooLarge for a message of more bytes than may be published."""
-        if size > self.largest:
-            raise MessageTooLarge(size=size, limit=self.largest)
+        limits = self.limits
+        limits.check_message(size)
+        if self.core.backlog and self.core.backlog + size > limits.outbox:
+            raise OutboxFull(size=self.core.backlog, limit=limits.outbox)
 
     def outgrown(self, error: MessageTooLarge) -> None:
         """A message was published already that this host does not take: the channel is closed."""
-        self._finish(MessageTooLarge(size=error.size, limit=self.largest))
+        self._finish(MessageTooLarge(size=error.size, limit=self.limits.max_message))
 
     def request(self, topic: str, data: object, to: bytes, everyone: bool, waits: Awaiting) -> int:
         """Send a request; returns its number. Raises what ``publish()`` does."""

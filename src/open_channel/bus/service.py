@@ -161,7 +161,7 @@ class Service:
         assert self._client is not None
         try:
             body, encoded = codec.encode(reply, request.topic)
-            self._client.check_message(len(body))
+            self._client.limits.check_message(len(body))
         except (PayloadInvalid, MessageTooLarge) as error:
             self._failed(request, key, error)
         else:

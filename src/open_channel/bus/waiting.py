@@ -22,12 +22,12 @@ _FAIR = 256 * 1024  # bytes published before somebody looks whether there is roo
 _Sent = TypeVar("_Sent")
 
 
-def fair_share(limits: Limits, largest: int) -> int:
+def fair_share(limits: Limits) -> int:
     """Bytes that may be published before somebody looks whether there is room for more.
 
-    They fit the outbox beside what may be in it then, and none of them is larger than ``largest``.
+    They fit the outbox beside what may be in it then, and none of them is too large.
     """
-    return min(_FAIR, largest + 1, limits.outbox - limits.drain)
+    return min(_FAIR, limits.max_message + 1, limits.outbox - limits.drain)
 
 
 class Waiting:

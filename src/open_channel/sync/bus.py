@@ -145,7 +145,7 @@ class Bus:
             body, encoded = codec.encode(data, topic)
             flags = _ENCODED if encoded else 0
         size = len(body)
-        if size >= self._room or size > self.client.largest:
+        if size >= self._room or size > self.client.limits.max_message:
             self._make_room(size, wait, timeout)
         # That an update of another thread may get lost is no matter: it is an estimate.
         self._room -= size + OVERHEAD
@@ -164,7 +164,7 @@ class Bus:
         return self._topics.setdefault(topic, check_topic(topic).encode())
 
     def _make_room(self, size: int, wait: bool, timeout: float | None) -> None:
-        self.client.check_message(size)
+        self.client.limits.check_message(size)
         if wait:
             look = partial(self._look_for_room, size)
             self.run(partial(self.client.turns.take, look), timeout, "room in the outbox")
