@@ -52,11 +52,16 @@ class LockFile:
         fork.watch(self)
 
     @classmethod
+    def open(cls, path: str) -> Self:
+        """The file, made if there is none; not locked yet."""
+        with fork.guard:
+            return cls(os.open(path, _FLAGS, 0o600), path)
+
+    @classmethod
     def acquire(cls, path: str) -> LockFile | None:
         """Take the lock if it is free, making the file if there is none; None if it is busy."""
         while True:
-            with fork.guard:
-                lock = cls(os.open(path, _FLAGS, 0o600), path)
+            lock = cls.open(path)
             try:
                 if not _try_lock(lock._fd, fcntl.LOCK_EX):
                     lock.release()
@@ -142,13 +147,10 @@ class WaitedLockFile(LockFile):
 
     __slots__ = ("left",)
 
-    @classmethod
-    def open(cls, path: str) -> Self:
-        """The file, not locked yet."""
-        with fork.guard:
-            waited = cls(os.open(path, _FLAGS, 0o600), path)
-        waited.left = False
-        return waited
+    def __init__(self, fd: int, path: str) -> None:
+        super().__init__(fd, path)
+        self.left = False
+        """Whether who waits for it gets nothing."""
 
     def wait(self) -> None:
         """Block this thread until it is locked, or, when it was left, would have been."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, TypeVar
 
 from open_channel.io.locks import NamedLock
 from open_channel.sync import portal
+from open_channel.sync.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,14 +30,12 @@ class Lock(NamedLock):
 
     def acquire(self) -> None:
         """Wait for the lock; raises what the asyncio lock's ``acquire()`` raises."""
-        woken = threading.Lock()  # no Event: a signal's exception would leave its lock as it is
-        woken.acquire()
-        claim = self._claim_for(woken.release)
+        bell = Bell()
+        claim = self._claim_for(bell.ring)
         try:
             self._begin(claim)
             if claim.waiting:
-                seconds = portal.bound(self._timeout)
-                woken.acquire(timeout=-1 if seconds is None else seconds)
+                bell.wait_for(lambda: not claim.waiting or None, portal.bound(self._timeout))
             self._conclude(claim)
         except BaseException:  # also KeyboardInterrupt, which may come at any point of these
             self._forget(claim)
