@@ -5,8 +5,19 @@ from __future__ import annotations
 from tests.channel.programs import Programs
 
 BEGINNING = """
-import signal, sys, threading, time
+import signal, time
 from open_channel.sync import open_channel
+"""
+
+CLOSING = """
+class Over(BaseException):
+    pass
+
+def handler(*_):
+    channel.close()
+    raise Over
+
+signal.signal(signal.SIGALRM, handler)
 """
 
 
@@ -47,15 +58,8 @@ print(min(asked) > 20 or asked)
 def test_a_handler_that_closes_the_channel_of_one_who_takes_and_publishes(run: Programs):
     program = run(
         BEGINNING
+        + CLOSING
         + """
-class Over(BaseException):
-    pass
-
-def handler(*_):
-    channel.close()
-    raise Over
-
-signal.signal(signal.SIGALRM, handler)
 longest = 0
 for number in range(40):
     channel = open_channel(f"signals {number % 4}")
@@ -82,19 +86,12 @@ print(longest < 4)
 def test_a_handler_that_closes_the_socket_of_one_who_writes_and_reads(run: Programs):
     program = run(
         BEGINNING
+        + CLOSING
         + """
-class Over(BaseException):
-    pass
-
-def handler(*_):
-    channel.close()
-    raise Over
-
 def listener(socket):
     for message in socket:
         socket.write(message)
 
-signal.signal(signal.SIGALRM, handler)
 longest = 0
 for number in range(40):
     host = open_channel(f"signals {number}", listener)
@@ -102,7 +99,6 @@ for number in range(40):
     channel = open_channel(f"signals {number}")
     socket = channel.connect()
     socket.wait_connected(20)
-    begun = 0
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.003 + number % 17 / 1000)
         while True:

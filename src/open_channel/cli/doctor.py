@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "examine", "passed_over"]
 
-_RECORD = 8192  # bytes: as much as a member, or a host, writes of itself at most
+_RECORD = 8192  # bytes: as much as a host or a member writes of itself, mostly
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 _STYLES = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
