@@ -47,8 +47,9 @@ QUIET = $(2) >$(VENV)/.$(1) 2>&1 && echo "== $(1)" || \
 	{ echo "== $(1)"; cat $(VENV)/.$(1); exit 1; }
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
-PYTEST = rm -f .coverage .coverage.*; \
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=$(COVERAGE_GATE) $(ARGS)
+# Two at a time: a test waits for the processes that it starts half of its time.
+PYTEST = rm -f .coverage .coverage.*; $(BIN)/python -m pytest --numprocesses=2 --dist=load \
+	--cov --cov-report=term --cov-fail-under=$(COVERAGE_GATE) $(ARGS)
 
 lint: $(VENV)/.installed ## ruff: format and lint
 	@$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 import pytest
@@ -54,6 +55,30 @@ def test_a_process_that_exits_without_close_delivers_what_it_wrote(opened: Opene
     assert program.wait_end() == 0
     assert program.errors() == ""
     assert record.received[program.pid] == [b"%d" % number for number in range(1000)]
+
+
+def test_a_process_that_exits_waits_for_a_listener_that_takes_its_time(
+    opened: Opened, run: Programs
+):
+    received: list[bytes] = []
+
+    def slow(socket: ChannelSocket) -> None:
+        for message in socket:
+            time.sleep(0.4)
+            received.append(message)
+
+    opened("slow", slow).connect()
+    program = run(
+        """
+        from open_channel.sync import open_channel
+        socket = open_channel("slow").connect()
+        for number in range(5):
+            socket.write(b"%d" % number)
+        """
+    )
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+    assert received[:4] == [b"%d" % number for number in range(4)]  # the last may be in hand
 
 
 def test_a_process_that_fails_delivers_what_it_wrote(opened: Opened, run: Programs):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["forget", "leave_open"]
 
-_AT_EXIT = 1.0  # seconds that a channel left open gets to deliver what was written
+_AT_EXIT = 5.0  # seconds to deliver what was written; as much as close() takes by itself
 
 _open: set[Channel] = set()
 _finalized = 0

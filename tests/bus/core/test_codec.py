@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import enum
-import os
 import pickle
 import subprocess
 import sys
@@ -232,7 +231,7 @@ def test_a_types_decoder_is_made_once(monkeypatch: pytest.MonkeyPatch):
     assert made == [Item, list[int], Any]
 
 
-def test_sockets_and_locks_do_without_msgspec(tmp_path: Path):
+def test_sockets_and_locks_do_without_msgspec(channel_dir: Path):
     program = """if True:
         import sys
         from open_channel.sync import open_channel
@@ -251,5 +250,4 @@ def test_sockets_and_locks_do_without_msgspec(tmp_path: Path):
         assert "msgspec" in sys.modules
         channel.close()
     """
-    environment = {**os.environ, "OPEN_CHANNEL_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", program], check=True)
