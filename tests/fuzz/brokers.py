@@ -249,7 +249,9 @@ def no_trace(broker: Broker, people: list[bytes]) -> None:
     routing = broker._routing
     check(set(broker.seats) == set(people), "seats of members that have gone")
     check(not broker.expected, "somebody is expected who has gone")
-    for name in ("_jobs", "_later", "_homeless", "_asked", "_in_hand", "_finished"):
+    for name in ("_open", "_later", "_in_hand", "_finished"):
+        check(not getattr(routing.jobs, name), f"{name} is not empty")
+    for name in ("_homeless", "_asked"):
         check(not getattr(routing, name), f"{name} is not empty")
     check(set(routing._groups) <= {"g jobs"}, f"groups {list(routing._groups)}")
     check(set(routing._responders) <= {"price"}, f"responders {list(routing._responders)}")

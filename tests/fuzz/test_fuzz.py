@@ -16,7 +16,7 @@ import pytest
 from open_channel.bus.core import records as r
 from open_channel.bus.core import vetting
 from open_channel.bus.core.groups import Group
-from open_channel.bus.core.routing import Routing
+from open_channel.bus.core.jobs import Jobs
 from open_channel.errors import RemoteProtocolError
 from open_channel.io.guest import Guest
 from open_channel.protocol import batches
@@ -132,7 +132,7 @@ DECODE_CONTROL = r.decode_control
         ("hosts", (r, "decode_control"), decodes_to_key_errors),
         ("brokers", (vetting, "_vet_table"), nothing),
         ("brokers", (Group, "free"), nothing),
-        ("brokers", (Routing, "forget_reports"), nothing),
+        ("brokers", (Jobs, "forget_reports"), nothing),
         ("hosts", (vetting, "_vet_table"), nothing),
         ("hosts", (Guest, "gone"), nothing),
     ],

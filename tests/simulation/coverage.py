@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from open_channel.bus.core import records as r
 from open_channel.bus.core.broker import Broker
 from open_channel.bus.core.groups import Group, Job, _Handed
+from open_channel.bus.core.jobs import Jobs
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.mixed import parse_mixed
 from open_channel.bus.core.routing import Routing
@@ -133,12 +134,12 @@ def _because(cls: type, name: str, why: str) -> None:
             _why.pop()
 
 
-def _job_state(routing: Routing, job: Job) -> str:
-    if routing._jobs.get(job.key) is not job:
+def _job_state(jobs: Jobs, job: Job) -> str:
+    if jobs._open.get(job.key) is not job:
         return "over"
     if job.holder is not None:
         return "read" if job.read else "handed out"
-    return "later" if job.key in routing._later else "waiting"
+    return "later" if job.key in jobs._later else "waiting"
 
 
 def _job(job: Job, before: str, event: str, after: str) -> None:
@@ -147,53 +148,57 @@ def _job(job: Job, before: str, event: str, after: str) -> None:
 
 def _watch_jobs() -> None:
     for name, why in {
-        "ends": "done",
+        "done": "done",
         "reject": "rejected",
         "cancel": "cancelled",
         "died": "a member dies",
         "take_back": "out of touch",
+    }.items():
+        _because(Jobs, name, why)
+    for name, why in {
         "remove": "unsubscribed",
         "settle": "all are back",
         "_abandon": "its group is gone",
     }.items():
         _because(Routing, name, why)
 
-    @around(Routing, "_begin")
-    def _(method: Callable[..., None], routing: Routing, job: Job, flags: int) -> None:
-        method(routing, job, flags)
-        _job(job, "new", "routed", _job_state(routing, job))
+    @around(Jobs, "begin")
+    def _(method: Callable[..., None], jobs: Jobs, job: Job, flags: int) -> None:
+        method(jobs, job, flags)
+        _job(job, "new", "routed", _job_state(jobs, job))
 
-    @around(Routing, "report")
-    def _(method: Callable[..., None], routing: Routing, seat: Seat, reported: r.Job) -> None:
-        job = routing._jobs.get((reported.publisher, reported.seq, reported.group))
-        before = _job_state(routing, job) if job is not None else ""
-        method(routing, seat, reported)
+    @around(Jobs, "report")
+    def _(method: Callable[..., Any], jobs: Jobs, seat: Seat, reported: r.Job) -> Any:
+        job = jobs._open.get((reported.publisher, reported.seq, reported.group))
+        before = _job_state(jobs, job) if job is not None else ""
+        found = method(jobs, seat, reported)
         if job is not None:
-            _job(job, before, "reported", _job_state(routing, job))
+            _job(job, before, "reported", _job_state(jobs, job))
+        return found
 
-    @around(Routing, "settle")
-    def _(method: Callable[..., None], routing: Routing, logged: Any) -> None:
-        for job in routing._later.values():
+    @around(Jobs, "settle")
+    def _(method: Callable[..., None], jobs: Jobs) -> None:
+        for job in jobs._later.values():
             _job(job, "later", "all are back", "waiting")
-        method(routing, logged)
+        method(jobs)
 
-    @around(Routing, "died")
-    def _(method: Callable[..., None], routing: Routing, seat: Seat) -> None:
-        _before.update((job, _job_state(routing, job)) for job in seat.jobs.values())
-        method(routing, seat)
+    @around(Jobs, "died")
+    def _(method: Callable[..., None], jobs: Jobs, seat: Seat) -> None:
+        _before.update((job, _job_state(jobs, job)) for job in seat.jobs.values())
+        method(jobs, seat)
         _before.clear()
 
-    @around(Routing, "reject")
-    def _(method: Callable[..., None], routing: Routing, seat: Seat, key: Any, turn: int) -> None:
+    @around(Jobs, "reject")
+    def _(method: Callable[..., None], jobs: Jobs, seat: Seat, key: Any, turn: int) -> None:
         if (job := seat.jobs.get(key)) is not None:
-            _before[job] = _job_state(routing, job)
-        method(routing, seat, key, turn)
+            _before[job] = _job_state(jobs, job)
+        method(jobs, seat, key, turn)
         _before.clear()
 
-    @around(Routing, "_finish")
-    def _(method: Callable[..., None], routing: Routing, job: Job) -> None:
-        before = _before.get(job) or _job_state(routing, job)
-        method(routing, job)
+    @around(Jobs, "finish")
+    def _(method: Callable[..., None], jobs: Jobs, job: Job) -> None:
+        before = _before.get(job) or _job_state(jobs, job)
+        method(jobs, job)
         _job(job, before, _why[-1], "over")
 
     @around(Group, "hold")

@@ -336,11 +336,11 @@ class Checks:
             "expected": broker.expected,
             "absent": broker.absent,
             "log": broker._log,
-            "jobs": routing._jobs,
-            "later": routing._later,
+            "jobs": routing.jobs._open,
+            "later": routing.jobs._later,
             "homeless": routing._homeless,
-            "in hand": routing._in_hand,
-            "finished": routing._finished,
+            "in hand": routing.jobs._in_hand,
+            "finished": routing.jobs._finished,
             "asked": routing._asked,
         }
         for seat in broker.seats.values():

@@ -15,6 +15,7 @@ from open_channel.bus.core import seat as seat_module
 from open_channel.bus.core.arrivals import Arrivals
 from open_channel.bus.core.broker import Broker
 from open_channel.bus.core.groups import Group
+from open_channel.bus.core.jobs import Jobs
 from open_channel.bus.core.member import MemberCore
 from open_channel.bus.core.mixed import MIXED_HEADER, Mixed, count_topics, parse_mixed
 from open_channel.bus.core.routing import Routing
@@ -98,10 +99,8 @@ def drops_in_silence(patch: pytest.MonkeyPatch) -> None:
 
 
 def resent_jobs_are_handed_out_at_once(patch: pytest.MonkeyPatch) -> None:
-    begin = Routing._begin
-    patch.setattr(
-        Routing, "_begin", lambda routing, job, flags: begin(routing, job, flags & ~int(r.RESENT))
-    )
+    begin = Jobs.begin
+    patch.setattr(Jobs, "begin", lambda jobs, job, flags: begin(jobs, job, flags & ~int(r.RESENT)))
 
 
 def nobody_reports_what_is_in_hand(patch: pytest.MonkeyPatch) -> None:
@@ -129,13 +128,13 @@ def done_jobs_are_not_told_to_a_new_host(patch: pytest.MonkeyPatch) -> None:
 
 
 def rejections_name_no_turn(patch: pytest.MonkeyPatch) -> None:
-    reject = Routing.reject
+    reject = Jobs.reject
 
-    def any_turn(routing: Routing, seat: Seat, key: Any, turn: int) -> None:
+    def any_turn(jobs: Jobs, seat: Seat, key: Any, turn: int) -> None:
         job = seat.jobs.get(key)
-        reject(routing, seat, key, job.turn if job is not None else turn)
+        reject(jobs, seat, key, job.turn if job is not None else turn)
 
-    patch.setattr(Routing, "reject", any_turn)
+    patch.setattr(Jobs, "reject", any_turn)
 
 
 def jobs_of_the_dead_are_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -156,7 +155,7 @@ def who_is_silent_has_left(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_request_of_the_dead_hangs(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Routing, "_end", lambda routing, job, why: routing._finish(job))
+    patch.setattr(Jobs, "end", lambda jobs, job, why: jobs.finish(job))
 
 
 def blocking_subscriptions_hold_nobody(patch: pytest.MonkeyPatch) -> None:

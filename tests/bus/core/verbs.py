@@ -242,3 +242,47 @@ class Bench:
                 bench.open(member)
         bench.pump()
         return bench
+
+
+def subscribe(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
+    sub = Sub(member, pattern, **options)
+    bench.pump()
+    assert sub.is_live
+    return sub
+
+
+def worker(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
+    return subscribe(bench, member, pattern, group="g", **options)
+
+
+def responder(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
+    return subscribe(bench, member, pattern, serves=True, **options)
+
+
+def publish(bench: Bench, member: Member, *bodies: bytes, topic: bytes = b"t") -> None:
+    for body in bodies:
+        member.core.publish(topic, body, 0)
+    bench.pump()
+
+
+def mix(bench: Bench, member: Member, *topics: str) -> None:
+    for number, topic in enumerate(topics, member.core.last + 1):
+        member.core.publish(topic.encode(), str(number).encode(), 0)
+    bench.pump()
+
+
+def ask(bench: Bench, member: Member, flags: int = 0, topic: bytes = b"t", wants: int = 1) -> Asks:
+    asks = Asks(wants=wants)
+    member.core.request(topic, r.NOBODY, b"?", flags, asks)
+    bench.pump()
+    return asks
+
+
+def answer(bench: Bench, sub: Sub) -> None:
+    publisher, seq, _, _ = sub.jobs.pop(0)
+    sub.member.core.reply(publisher, seq, False, b"!", 0)
+    bench.pump()
+
+
+def numbers(sub: Sub) -> list[int]:
+    return [seq for _, seq, _, _ in sub.jobs]

@@ -165,7 +165,7 @@ class Broker:
             self._routing.report(seat, job)
         self._routing.refresh(seat)
         self._replay(seat, subscriptions)
-        self._routing.take_reports(seat)
+        self._routing.jobs.take_reports(seat)
         for queued, receipt, topic, count in waiting:
             seat.send(queued, self.now, receipt, topic, count)
         if seat not in self._news.newcomers:
@@ -227,7 +227,7 @@ class Broker:
         del self.seats[member]
         for subscription in list(seat.subscriptions.values()):
             self._routing.remove(subscription)
-        self._routing.died(seat)
+        self._routing.jobs.died(seat)
         self.absent.discard(seat)
         seat.forget()
         for logged in self._log:
@@ -367,7 +367,7 @@ class Broker:
                 if subscription is not None:
                     self._routing.remove(subscription, set(kept))
             case r.Reject(publisher, seq, group, turn):
-                self._routing.reject(seat, (publisher, seq, group), turn)
+                self._routing.jobs.reject(seat, (publisher, seq, group), turn)
             case r.Took(number, publisher, seq):
                 if (subscription := seat.subscriptions.get(number)) is not None:
                     subscription.took(publisher, seq)
@@ -377,7 +377,7 @@ class Broker:
                 seat.back = True
                 if self.settled:
                     seat.known_done.clear()  # else what is in the log may yet be shared out
-                self._routing.forget_reports(seat)
+                self._routing.jobs.forget_reports(seat)
                 self._returned(seat)
             case _:
                 raise RemoteProtocolError(reason=f"{type(record).__name__} from a member")
@@ -441,7 +441,7 @@ class Broker:
 
     def _release(self, seat: Seat) -> None:
         seat.released = True
-        self._routing.take_back(seat)
+        self._routing.jobs.take_back(seat)
         for publisher, seq in seat.owed_from().items():
             self._leave_out(publisher, seat, seq)
         seat.let_go()  # it is whole again when it has received all that is on its way now

@@ -18,7 +18,7 @@ from open_channel.bus.core.mixed import count_topics
 from open_channel.bus.core.subjects import MANY
 
 if TYPE_CHECKING:
-    from open_channel.bus.core.groups import Job
+    from open_channel.bus.core.groups import Group, Job
     from open_channel.bus.core.interests import Key
     from open_channel.bus.core.records import MemberInfo, Subscribe
     from open_channel.protocol.batches import Message
@@ -51,11 +51,13 @@ NOTHING = _Nothing()
 class Subscription:
     """One subscription of a member; hashed by identity."""
 
-    __slots__ = ("held", "in_hand", "record", "seat")
+    __slots__ = ("group", "held", "in_hand", "record", "seat")
 
     def __init__(self, seat: Seat, record: Subscribe) -> None:
         self.seat = seat
         self.record = record
+        self.group: Group | None = None
+        """The one it is in, if any."""
         self.in_hand = 0
         """How many jobs its consumer has."""
         self.held: dict[Seat, deque[Entry]] = {}
