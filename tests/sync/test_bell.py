@@ -1,13 +1,15 @@
-"""``Bell`` and ``Guard``: who waits is woken, whenever it began to; the loop waits for nobody."""
+"""``Bell``, ``Guard`` and ``Errand``: who waits is woken, and the loop, which waits for nobody."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from typing import cast
 
 import pytest
 
-from open_channel.sync.bell import Bell, Guard
+from open_channel.sync.bell import Bell, Errand, Guard
 
 
 def test_what_is_there_is_not_waited_for():
@@ -103,3 +105,38 @@ def test_the_loop_is_told_or_has_it_however_they_meet():
     over.set()
     for thread in threads:
         thread.join(20)
+
+
+class Loop:
+    """Keeps what it is told, and may be interrupted at that."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.interrupted = False
+
+    def call_soon_threadsafe(self, callback: object) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.told.append(callback)
+
+
+def test_the_loop_is_told_once_until_it_has_begun():
+    loop = Loop()
+    errand = Errand(cast("asyncio.AbstractEventLoop", loop), list)
+    errand.ask()
+    errand.ask()
+    assert loop.told == [list]
+    errand.told = False
+    errand.ask()
+    assert loop.told == [list, list]
+
+
+def test_who_is_interrupted_while_telling_has_not_told():
+    loop = Loop()
+    errand = Errand(cast("asyncio.AbstractEventLoop", loop), list)
+    loop.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        errand.ask()
+    loop.interrupted = False
+    errand.ask()
+    assert loop.told == [list]

@@ -531,9 +531,9 @@ def test_what_is_written_after_a_keyboard_interrupt_arrives(
     socket = opened("interrupted", echo).connect()
     socket.write(b"before")
     assert socket.read(DEADLINE) == b"before"
-    wait_for(lambda: not socket._told, "the loop has heard of it")
+    wait_for(lambda: not socket._errand.told, "the loop has heard of it")
     loop = Interrupted(background_loop(), called=called)
-    monkeypatch.setattr(socket, "_loop", loop)
+    monkeypatch.setattr(socket._errand, "_loop", loop)
     with pytest.raises(KeyboardInterrupt):
         socket.write(b"interrupted") if method == "write" else socket.read(DEADLINE)
     assert loop.pressed
@@ -550,9 +550,9 @@ def test_what_is_published_after_a_keyboard_interrupt_arrives(
     with opened("interrupted") as channel, channel.subscribe("topic") as messages:
         bus = channel._bus
         assert bus is not None
-        wait_for(lambda: not bus._told, "the loop has heard of all")
+        wait_for(lambda: not bus._errand.told, "the loop has heard of all")
         loop = Interrupted(background_loop(), called=called)
-        monkeypatch.setattr(bus.client, "loop", loop)
+        monkeypatch.setattr(bus._errand, "_loop", loop)
         with pytest.raises(KeyboardInterrupt):
             channel.publish("topic", "interrupted")
         assert loop.pressed

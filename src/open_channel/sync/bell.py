@@ -13,9 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-__all__ = ["Bell", "Guard"]
+__all__ = ["Bell", "Errand", "Guard"]
 
 _T = TypeVar("_T")
 
@@ -96,3 +97,30 @@ class Guard:
             self._wanted = False
             return True
         return False
+
+
+class Errand:
+    """What the loop is to do for threads: it is told once, however many ask before it has begun."""
+
+    __slots__ = ("_do", "_loop", "told")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, do: Callable[[], object]) -> None:
+        self._loop = loop
+        self._do = do
+        self.told = False
+        """Whether it knows; ``do()`` begins with making this false, so that it is told again of
+        what is left from then on."""
+
+    def ask(self) -> None:
+        """Have it done. Two threads may both find that it is not told: it looks once too often."""
+        if not self.told:
+            try:
+                self.told = True
+                self.again()
+            except BaseException:  # a KeyboardInterrupt, say
+                self.told = False
+                raise
+
+    def again(self) -> None:
+        """Have it done, told or not."""
+        self._loop.call_soon_threadsafe(self._do)

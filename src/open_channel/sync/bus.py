@@ -18,6 +18,7 @@ from open_channel.bus.core.subjects import check_topic
 from open_channel.errors import ChannelForked, MessageTooLarge, OutboxFull
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
+from open_channel.sync.bell import Errand
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +41,7 @@ class Bus:
         """What runs in the loop."""
         self._pid = os.getpid()
         self._queue: deque[tuple[bytes, bytes, int] | Callable[[], None]] = deque()
-        self._told = False  # whether the loop knows that there is something in the queue
+        self._errand = Errand(client.loop, self._move)  # to take in what is in the queue
         self._topics: dict[str, bytes] = {}
         self._room = client.fair
 
@@ -48,7 +49,7 @@ class Bus:
 
     def _move(self) -> None:
         """Take in what threads have left."""
-        self._told = False  # first: what is left from now on is told again
+        self._errand.told = False
         client, queue = self.client, self._queue
         if not queue:
             return
@@ -62,7 +63,7 @@ class Bus:
                     publish(*item)
         except MessageTooLarge as error:  # the host has changed since the message was left
             client.outgrown(error)
-            self._tell()  # there may be more in the queue, and somebody who waits for it
+            self._errand.ask()  # there may be more in the queue, and somebody who waits for it
         if client.error is None:
             client.schedule()
 
@@ -87,17 +88,7 @@ class Bus:
     def post(self, callback: Callable[[], None]) -> None:
         """Have this called in the loop, behind all that was published and posted before."""
         self._queue.append(callback)
-        self._tell()
-
-    def _tell(self) -> None:
-        # Two threads may both find that it is not told; the loop then looks once too often.
-        if not self._told:
-            try:
-                self._told = True
-                self.client.loop.call_soon_threadsafe(self._move)
-            except BaseException:  # a KeyboardInterrupt, say
-                self._told = False
-                raise
+        self._errand.ask()
 
     def run(
         self,
@@ -153,8 +144,8 @@ class Bus:
             send = partial(self._send_confirmed, known, body, flags)
             return self.run(send, timeout, "the confirmation of a message")
         self._queue.append((known, body, flags))
-        if not self._told:
-            self._tell()
+        if not self._errand.told:
+            self._errand.ask()
         return ()
 
     def _check_topic(self, topic: str) -> bytes:

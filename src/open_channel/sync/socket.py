@@ -24,7 +24,7 @@ from open_channel.errors import (
 from open_channel.io.background import background_loop
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
-from open_channel.sync.bell import Bell, Guard
+from open_channel.sync.bell import Bell, Errand, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,11 +60,11 @@ class ChannelSocket:
         self._pid = os.getpid()
         self._loop = background_loop()
         self._bell = Bell()
-        self._guard = Guard(self._move_soon)
+        self._errand = Errand(self._loop, self._move)  # to move something, or to acknowledge
+        self._guard = Guard(self._errand.again)
         self._movers: list[asyncio.Future[None]] = []  # who waits for all to be moved
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes in the queue, counted as in the outbox
-        self._told = False  # whether the loop knows that there is something to move or acknowledge
         self._in_hand = 0  # messages taken, of which the reader has not come back
         opened.on_change = self._change
 
@@ -89,7 +89,7 @@ class ChannelSocket:
     def _change(self) -> None:
         self._bell.ring()
         if self._queue:
-            self._tell()
+            self._errand.ask()
 
     def _move(self) -> bool:
         """Move what was written into the outbox, and let what was read be acknowledged.
@@ -98,7 +98,7 @@ class ChannelSocket:
         False when a thread is in between; this is called again then.
         """
         socket = self._socket
-        self._told = False
+        self._errand.told = False
         if not self._guard.take():
             return False
         failure: ChannelError | None = None
@@ -125,22 +125,6 @@ class ChannelSocket:
                 mover.set_result(None)
         return True
 
-    # --- towards the loop ------------------------------------------------------------------
-
-    def _move_soon(self) -> None:
-        self._loop.call_soon_threadsafe(self._move)
-
-    def _tell(self) -> None:
-        # Not with the guard: the loop, once woken, would find it taken. Two threads may both find
-        # that it is not told; the loop then looks once too often.
-        if not self._told:
-            try:
-                self._told = True
-                self._move_soon()
-            except BaseException:  # a KeyboardInterrupt, say
-                self._told = False
-                raise
-
     # --- writing ---------------------------------------------------------------------------
 
     def write(self, message: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
@@ -165,7 +149,7 @@ class ChannelSocket:
             socket.check_open()
             self._queue.append(data)
             self._queued += len(data) + OVERHEAD
-        self._tell()
+        self._errand.ask()  # not with the guard: the loop, once woken, would find it taken
         return True
 
     def drain(self, timeout: float | None = None) -> None:
@@ -200,12 +184,12 @@ class ChannelSocket:
         self._open()
         timeout = portal.bound(timeout)
         found = self._look()
-        self._tell()  # of what was taken now, or before
+        self._errand.ask()  # of what was taken now, or before
         if found is None:
             found = self._bell.wait_for(self._look, timeout)
             if found is None:
                 raise WaitTimeout(what="a message", timeout=timeout)
-            self._tell()
+            self._errand.ask()
         return found[0]
 
     def _look(self) -> tuple[bytes | None] | None:
