@@ -98,6 +98,41 @@ async def test_who_no_longer_waits_lets_the_next_one_go(join: Joiner):
     assert [type(one) for one in done] == [asyncio.CancelledError, tuple] * 2
 
 
+async def test_several_that_publish_in_loops_take_turns_and_leave_in_batches(join: Joiner):
+    shop = await join()
+    bus = shop._bus
+    assert bus is not None
+    counts = [0, 0, 0]
+    halfway: list[int] = []
+
+    async def loop(number: int) -> None:
+        for _ in range(20_000):
+            await shop.publish("t", bytes(100))
+            counts[number] += 1
+            if counts[number] == 10_000 and not halfway:
+                halfway.extend(counts)
+
+    before = bus._outbox.batches
+    async with asyncio.timeout(DEADLINE):
+        await asyncio.gather(*map(loop, range(3)))
+        await shop.flush()
+    # One alone makes a batch of 64 KiB; when each message was a turn's, it was one for each.
+    assert bus._outbox.batches - before < 60_000 / 100
+    assert min(halfway) > 5_000
+
+
+async def test_many_that_publish_once_leave_in_batches(join: Joiner):
+    shop, other = await join(), await join()
+    bus = shop._bus
+    assert bus is not None
+    async with other.subscribe("t", queue=1 << 24) as all_of_them, asyncio.timeout(DEADLINE):
+        before = bus._outbox.batches
+        await asyncio.gather(*(shop.publish("t", b"%0100d" % n) for n in range(10_000)))
+        assert bus._outbox.batches - before < 10_000 / 100
+        bodies = [(await all_of_them.get()).body for _ in range(10_000)]
+    assert bodies == [b"%0100d" % number for number in range(10_000)]
+
+
 async def test_requests_leave_in_the_order_in_which_they_were_made(join: Joiner):
     shop, other = await join(limits=NARROW), await join(limits=NARROW)
     seen: list[int] = []

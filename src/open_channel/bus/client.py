@@ -241,6 +241,7 @@ class BusClient:
     def has_room(self) -> None:
         """See ``MemberUser``."""
         self.waiting.wake()
+        self.turns.look()
 
     def _tell(self, change: Change | None) -> None:
         for watcher in list(self._watchers):
@@ -470,6 +471,7 @@ class BusClient:
         if self._alarm is not None:
             self._alarm.cancel()
         self.waiting.end(error)
+        self.turns.look()
         self._tell(None)
         self.requests.failed(error)
         for callback in list(self._on_end):

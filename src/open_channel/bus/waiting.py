@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+import contextlib
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from open_channel.channel.waiter import Waiter
 from open_channel.errors import OutboxFull
 
 if TYPE_CHECKING:
@@ -101,17 +103,33 @@ class Waiting:
         return without
 
 
+class _Turn:
+    """A task that waits for room."""
+
+    __slots__ = ("limit", "waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+        self.waiter = Waiter(loop)
+        self.limit = limit
+        """It may go on while the outbox holds no more than so many bytes."""
+
+
 class Turns:
     """Those who wait for room in one member's outbox: first come, first served.
 
-    One of them at a time waits for acknowledgements, so that each of these wakes one task, however
-    many wait. Nobody overtakes them but ``publish_nowait()``, which waits for nothing.
+    Nobody overtakes them but ``publish_nowait()``, which waits for nothing. As long as there is
+    room they go on one after the other in one turn of the loop: each publishes what it has until it
+    waits for something else, or the room is used up and it stands behind the others again. So
+    several that publish in loops take turns with all the room there is, and many that publish once
+    leave together. (When each turn of the loop sent one message, two loops took a hundred times as
+    long as one.)
     """
 
     def __init__(self, client: BusClient) -> None:
         self._client = client
-        self._first = asyncio.Lock()  # held by who is the first of them
-        self._waiting = 0
+        self._waiting: deque[_Turn] = deque()
+        self._looks = False
+        """Whether the loop will look who may go on."""
 
     async def take(self, send: Callable[[], _Sent]) -> _Sent:
         """Let others run, wait until it is this task's turn and there is room; then ``send()``.
@@ -121,29 +139,46 @@ class Turns:
         sent.
         """
         client = self._client
-        self._waiting += 1
-        client.close_room()
-        try:
-            async with self._first:
-                await asyncio.sleep(0)
-                fits = partial(self._holds, client.limits.drain)
-                while True:
-                    await client.waiting.until(fits)
-                    client.check_open()
-                    client.open_room()
-                    try:
-                        return send()
-                    except OutboxFull as full:
-                        client.close_room()
-                        fits = partial(self._holds, full.size - 1)
-        finally:
-            self._waiting -= 1
-            if self._waiting:
-                client.close_room()
+        turn = _Turn(client.loop, client.limits.drain)
+        self._waiting.append(turn)
+        while True:
+            client.close_room()
+            self.look()
+            try:
+                await turn.waiter
+            except BaseException:
+                with contextlib.suppress(ValueError):  # it has begun to go on
+                    self._waiting.remove(turn)
+                self.look()
+                raise
+            client.check_open()
+            try:
+                return send()
+            except OutboxFull as full:
+                turn = _Turn(client.loop, full.size - 1)
+                self._waiting.appendleft(turn)
 
-    def _holds(self, size: int) -> bool:
-        """Whether the outbox holds no more than that."""
-        return self._client.core.backlog <= size
+    def look(self) -> None:
+        """Something is acknowledged, or over: somebody may go on in the loop's next turn."""
+        if self._waiting and not self._looks:
+            self._looks = True
+            self._client.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._looks = False
+        client, waiting = self._client, self._waiting
+        if client.error is None:
+            client.open_room()
+        while waiting and (client.error is not None or self._fits(waiting[0])):
+            if client.room <= 0 and client.error is None:
+                self.look()
+                break
+            waiting.popleft().waiter.wake(now=True)
+        if waiting:
+            client.close_room()
+
+    def _fits(self, turn: _Turn) -> bool:
+        return self._client.core.backlog <= turn.limit
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
