@@ -79,6 +79,57 @@ async def test_a_socket_is_closed_too_where_leaving_is_cancelled(join: Joiner):
     await host.close(timeout=0)
 
 
+@pytest.mark.parametrize("also", ["", "channel.connect()"])
+async def test_a_host_that_leaves_is_not_waited_for(join: Joiner, run: Programs, also: str):
+    """However long its own event loop takes to say that it has gone."""
+    program = run(
+        f"""
+        import asyncio, sys, time
+        from open_channel import open_channel
+
+        async def echo(socket):
+            async for message in socket:
+                socket.write(message)
+
+        async def work():
+            while True:
+                time.sleep(0.5)
+                await asyncio.sleep(0)
+
+        async def main():
+            channel = open_channel("shop", echo)
+            async with channel:
+                {also or "pass"}
+                print("hosts" if channel.hosting else "waits")
+                await asyncio.to_thread(sys.stdin.readline)
+                working = asyncio.create_task(work())
+            working.cancel()
+
+        asyncio.run(main())
+        """
+    )
+    assert await asyncio.to_thread(program.line) == "hosts"
+    first, second = await join(), await join()
+    changes: list[tuple[str, str]] = []
+
+    async def watch() -> None:
+        async for change in first.watch_members():
+            changes.append((change.kind, change.member.id))
+
+    [gone] = [member.id for member in first.members if member.pid == program.pid]
+    watching = asyncio.create_task(watch())
+    async with second.subscribe("t") as messages:
+        await asyncio.to_thread(program.send, "leave")
+        await eventually(lambda: first.hosting or second.hosting)
+        async with asyncio.timeout(2):  # a fraction of the grace
+            assert await first.publish("t", b"heard by all", confirm=True) == ()
+        assert (await messages.get()).body == b"heard by all"
+    assert await asyncio.to_thread(program.wait_end) == 0
+    await eventually(lambda: len(first.members) == 2)
+    watching.cancel()
+    assert [kind for kind, member in changes if member == gone] == ["left"]
+
+
 async def test_who_ceases_to_serve_is_missing_among_the_replies(join: Joiner):
     shop, stays, goes = await join(), await join(), await join()
     kinds: set[object] = set()

@@ -478,10 +478,12 @@ class BusClient:
             callback(error)
 
     async def _leave(self) -> None:
+        self.member.leave_bus()
         if self._host is not None:
             await self._host.hand_over()
 
     def _let_go(self, _: object = None) -> None:
+        self.member.leave_bus()
         if self._host is not None:
             self._host.step_down(LOOP_ENDED)  # unless it is handed over
         self.member.leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING
@@ -65,6 +66,18 @@ class Member:
             self.presence.change(record)
             self._record = record
         self._links += 1
+
+    def leave_bus(self) -> None:
+        """No broker is to wait for this member any more.
+
+        Before it gives up its own hosting, or the next host would wait for it. Again is harmless.
+        """
+        if self._links == 1:
+            self.presence.leave()
+        elif self._record.bus:
+            self._record = self._record._replace(bus=False)
+            with contextlib.suppress(OSError):  # the next host waits, but not for ever
+                self.presence.change(self._record)
 
     def leave(self) -> None:
         """One less; with the last, the member is gone."""
