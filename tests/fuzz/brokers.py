@@ -268,3 +268,4 @@ def no_trace(broker: Broker, people: list[bytes]) -> None:
         check(not seat.owed and not seat.queue and not seat.jobs, "something is owed")
         check(set(seat.without) <= set(people), "left out: somebody who has gone")
         check(not seat.without, "an innocent member was left out")
+        check(not seat.gaps, "a gap is remembered that nobody waits for")

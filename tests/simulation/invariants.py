@@ -349,6 +349,7 @@ class Checks:
             left[f"receipts of {name}"] = seat.owed
             left[f"jobs of {name}"] = seat.jobs
             left[f"left out of {name}'s"] = seat.without
+            left[f"gaps of {name}'s"] = seat.gaps
             left[f"dropped of {name}"] = seat.dropped
             left[f"released {name}"] = seat.released
             left[f"known done of {name}'s"] = seat.known_done

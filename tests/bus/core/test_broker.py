@@ -212,6 +212,62 @@ def test_after_the_grace_publishers_are_told_who_was_left_out(bench: Bench, memb
     assert one.core.without == {}
 
 
+def test_who_was_left_out_is_named_though_he_is_back_before_all_is_done(
+    bench: Bench, members: list[Member]
+):
+    one, two, three = members
+    sub = subscribe(bench, three)
+    job = subscribe(bench, two, group="g")
+    bench = bench.succeeded_by(without=[three])
+    publish(one, b"1")
+    named: list[dict[bytes, int]] = []
+    one.core.when_last_acknowledged(lambda: named.append(dict(one.core.without)))
+    bench.pump()
+    bench.wait(GRACE)
+    bench.pump()
+    bench.open(three)
+    bench.pump()
+    assert (sub.got, sub.missed, named) == ([], [UNKNOWN], [])
+    assert job.finish()
+    bench.pump()
+    assert named == [{three.id: 1}]
+    assert one.core.without == {}
+
+
+def test_who_was_left_out_and_dies_is_named_no_more(bench: Bench, members: list[Member]):
+    one, two, three = members
+    subscribe(bench, three)
+    subscribe(bench, two, group="g")
+    bench = bench.succeeded_by(without=[three])
+    publish(one, b"1")
+    bench.pump()
+    bench.wait(GRACE)
+    bench.pump()
+    assert one.core.without == {three.id: 1}
+    bench.open(three)
+    bench.say(three)  # that it was left out is on its way to it
+    bench.dies(three)
+    bench.pump()
+    assert one.core.without == {}
+    assert not bench.broker.seats[one.id].gaps
+
+
+def test_nobody_remembers_a_gap_for_one_who_has_died(bench: Bench, members: list[Member]):
+    one, _, three = members
+    subscribe(bench, three)
+    bench = bench.succeeded_by(without=[three])
+    publish(one, b"1")
+    bench.pump()
+    bench.wait(GRACE)
+    bench.open(three)
+    bench.say(three)  # the gap is on its way
+    gone = bench.broker.seats[one.id]
+    bench.dies(one)
+    bench.pump()
+    assert not gone.gaps
+    assert gone not in bench.broker.dirty
+
+
 def test_a_host_after_that_adopts_the_table(bench: Bench, members: list[Member]):
     one, _, three = members
     sub = subscribe(bench, three)

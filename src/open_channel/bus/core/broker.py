@@ -234,7 +234,9 @@ class Broker:
             if logged.publication.to == member:
                 self._unreachable(logged.publication, logged.entry)
         for other in self.seats.values():
-            if other.without.pop(member, None) is not None:
+            if member in other.gaps or member in other.without:
+                other.gaps.pop(member, None)
+                other.without.pop(member, None)
                 other.without_changed = True
             self.control(other, r.Left(member))
         self.dirty.pop(seat, None)
@@ -282,6 +284,7 @@ class Broker:
             return
         stays = bool(publication.flags & (_REPLY | _DONE))
         entry = Entry(self, seat, publication.first, publication.last, stays=stays)
+        seat.undone += 1
         if not self.settled:
             entry.waiting += 1
             groups: set[str] = set()
@@ -346,6 +349,7 @@ class Broker:
         if self.seats.get(seat.member) is not seat:
             return
         if not entry.waiting:
+            seat.undone -= 1
             if not entry.answered:
                 seat.acks.append((entry.first, entry.last))
                 self.dirty[seat] = None
@@ -457,13 +461,16 @@ class Broker:
         for seat in self.dirty:
             if seat.without_changed:
                 seat.without_changed = False
-                seat.control(r.Without(dict(seat.without)), self.now)
+                seat.control(r.Without({**seat.gaps, **seat.without}), self.now)
             if seat.told_jobs:
                 for first in seat.told_jobs:
                     seat.control(r.Taking(first), self.now)
                 seat.told_jobs.clear()
             if seat.acks:
                 seat.send(r.encode_ack(seat.take_acks()), self.now)
+            if seat.gaps and not seat.undone:
+                seat.gaps.clear()
+                seat.control(r.Without(dict(seat.without)), self.now)
             outbox = seat.outbox
             if outbox is not None and (outbox.pending or outbox.unsent):
                 out.append(seat)
@@ -482,8 +489,10 @@ class _Told:
 
     def received(self) -> None:
         """See ``Receipt``."""
-        without = self._publisher.without
-        if without.get(self._seat.member) == self._seq and not self._seat.released:
-            del without[self._seat.member]
-            self._publisher.without_changed = True
-            self._broker.dirty[self._publisher] = None
+        publisher, member = self._publisher, self._seat.member
+        if self._broker.seats.get(publisher.member) is not publisher:
+            return
+        publisher.gaps[member] = self._seq
+        if publisher.without.get(member) == self._seq and not self._seat.released:
+            del publisher.without[member]
+        self._broker.dirty[publisher] = None

@@ -120,6 +120,7 @@ class Seat:
         "back",
         "dropped",
         "feed",
+        "gaps",
         "info",
         "jobs",
         "known_done",
@@ -133,6 +134,7 @@ class Seat:
         "subscriptions",
         "told_jobs",
         "uncounted",
+        "undone",
         "unfit",
         "untold",
         "without",
@@ -177,7 +179,13 @@ class Seat:
         self.acks: list[tuple[int, int]] = []
         self.told_jobs: list[int] = []
         self.known_done: set[tuple[int, str]] = set()
+        self.undone = 0
+        """Counts its publications that it was not told are done."""
         self.without: dict[bytes, int] = {}
+        """{member: highest number of its own that was acknowledged without it}."""
+        self.gaps: dict[bytes, int] = {}
+        """The same of those who were told of it since: as long as something is not done, whoever
+        waits for that may have to be told who was left out."""
         self.without_changed = False
 
     def send(
