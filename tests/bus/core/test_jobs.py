@@ -315,6 +315,50 @@ def test_a_report_of_the_dead_ones_work_is_of_nothing(bench: Bench, members: lis
     assert not jobs(bench)._open
 
 
+@pytest.mark.parametrize("done", [False, True])
+def test_work_in_hand_of_one_who_has_sent_it_again_and_died_stays_there(
+    bench: Bench, members: list[Member], done: bool
+):
+    one, two, three = members
+    sub = worker(bench, two)
+    publish(bench, one, b"1")
+    if done:  # and nobody has heard of it
+        assert sub.finish()
+    bench = bench.succeeded_by(without=[two, three])
+    bench.dies(one)
+    bench.open(two)
+    bench.say(two)
+    job = jobs(bench).find((one.id, 1, sub.interest.key))
+    if done:
+        assert job is None
+    else:
+        assert job is not None
+        assert job.holder is not None
+        assert job.holder.seat.member == two.id
+        assert sub.finish()
+    bench.open(three)
+    bench.pump()
+    assert not jobs(bench)._open
+    assert not jobs(bench)._in_hand
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_what_is_reported_of_the_dead_and_nobody_knows_is_forgotten(
+    bench: Bench, members: list[Member], late: int
+):
+    one, two, _ = members
+    worker(bench, two)
+    publish(bench, one, b"1")
+    bench.members.pop(one.id)
+    bench = bench.succeeded_by(without=[members[late]])
+    assert not bench.broker.settled
+    assert not jobs(bench)._in_hand
+    bench.wait(GRACE)
+    bench.open(members[late])
+    bench.pump()
+    assert not jobs(bench)._in_hand
+
+
 def test_work_reported_after_the_grace_is_lost_or_found(bench: Bench, members: list[Member]):
     one, two, three = members
     first = worker(bench, two)

@@ -205,7 +205,10 @@ class Jobs:
             _give(job, subscription)
         elif job is not None or (key[2] and key in self._in_hand):
             self._broker.control(seat, r.Lost(*key))
-        elif reported.publisher in self._broker.seats and key not in self._in_hand:
+        elif key not in self._in_hand and (
+            # Also of one who is gone: what is logged may yet be shared out.
+            reported.publisher in self._broker.seats or not self._broker.settled
+        ):
             self._in_hand[key] = subscription
             subscription.in_hand += 1
             return key
@@ -223,7 +226,10 @@ class Jobs:
         those who have sent all again, and has not been found, is done.
         """
         for key in [key for key, holder in self._in_hand.items() if holder.seat is seat]:
-            if self._broker.seats[key[0]].back:
+            publisher = self._broker.seats.get(key[0])
+            if publisher is None:
+                self._drop_report(key)
+            elif publisher.back:
                 self._disown(key)
 
     def forget_reports(self, publisher: Seat, *, dead: bool = False) -> None:
