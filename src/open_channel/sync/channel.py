@@ -266,6 +266,7 @@ class Channel:
         self._inner.refuse_locks()
         self.leave(timeout)
 
+    @portal.elsewhere
     def leave(self, timeout: float | None) -> None:
         """Close it, but for those who wait for a lock: where the process ends, they end with it."""
         timeout = portal.bound(timeout)

@@ -9,20 +9,21 @@ handler has its answer. So what is handed over is a plain lock, which the loop r
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from open_channel.arguments import check_timeout
-from open_channel.errors import WaitTimeout
-from open_channel.io.background import background_loop
+from open_channel.errors import NoThread, WaitTimeout
+from open_channel.io.background import background_loop, background_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["THE_END", "bound", "call", "frozen", "leaving", "run"]
+__all__ = ["THE_END", "bound", "call", "elsewhere", "frozen", "leaving", "run"]
 
 THE_END = "the end of the channel"
 """What closing waits for."""
@@ -30,6 +31,12 @@ THE_END = "the end of the channel"
 _LEAVING = 10.0  # seconds beyond its own timeout that closing may take: see leaving()
 _TURN = 1.0  # seconds that the loop may take to say that a timeout has passed
 
+_OURS = (
+    "a blocking call in the library's own thread, which would wait for itself: "
+    "in a finalizer that ran there, or a log handler"
+)
+
+_Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
@@ -39,6 +46,30 @@ def frozen() -> bool:
     Whoever closes what he has, in a ``__del__`` or a generator's ``finally``, has nothing to do.
     """
     return sys.is_finalizing()
+
+
+def _ours() -> bool:
+    """Whether this is the loop's own thread.
+
+    The garbage collector runs finalizers in whatever thread it is due in.
+    """
+    return background_runs() and asyncio._get_running_loop() is background_loop()
+
+
+def elsewhere(close: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
+    """Let what closes something be called in the loop's own thread, too.
+
+    Another does it then, and nobody waits.
+    """
+
+    @functools.wraps(close)
+    def closing(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> None:
+        if _ours():
+            threading.Thread(target=close, args=arguments, kwargs=options, daemon=True).start()
+        else:
+            close(*arguments, **options)
+
+    return closing
 
 
 def bound(timeout: float | None) -> float | None:
@@ -66,13 +97,15 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
 
     Raises WaitTimeout, naming ``what`` was waited for, when ``timeout`` seconds pass first; the
     coroutine is cancelled then. What need not wait returns with a timeout of 0 too. Raises
-    ValueError for a timeout below zero, NoThread when the loop has no thread, and RuntimeError when
-    the interpreter ends.
+    ValueError for a timeout below zero, NoThread when the loop has no thread, or this is that
+    thread, and RuntimeError when the interpreter ends.
     """
     try:
         seconds = bound(timeout)
         if frozen():
             raise RuntimeError("the interpreter ends, and its channels are closed")
+        if _ours():
+            raise NoThread(reason=_OURS)
         loop = background_loop()
     except BaseException:
         coroutine.close()

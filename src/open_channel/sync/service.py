@@ -75,6 +75,7 @@ class Service:
         bus.run(self._inner.__aenter__)
         return self
 
+    @portal.elsewhere
     def __exit__(
         self,
         kind: type[BaseException] | None,

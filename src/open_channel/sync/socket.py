@@ -267,6 +267,7 @@ class ChannelSocket:
         """
         portal.run(self._open().wait_connected(), timeout, "a connection")
 
+    @portal.elsewhere
     def close(self, timeout: float | None = 5.0) -> None:
         """Close: write what is queued, wait until it is consumed, then close; again is harmless.
 
@@ -296,6 +297,7 @@ class ChannelSocket:
         portal.run(close(), portal.leaving(timeout), portal.THE_END)
         self._has_closed()
 
+    @portal.elsewhere
     def destroy(self) -> None:
         """Close the socket at once, and on the client's side the channel; again is harmless."""
         self._closed = True

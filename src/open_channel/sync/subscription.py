@@ -102,6 +102,7 @@ class Subscription:
         bus.run(self._inner.__aenter__)
         return self
 
+    @portal.elsewhere
     def __exit__(
         self,
         kind: type[BaseException] | None,
