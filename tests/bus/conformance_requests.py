@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from tests.channel.programs import Programs
 from tests.channel.steps import DEADLINE, eventually
 
 Join = Callable[..., Awaitable[Any]]
+
+user: ContextVar[str] = ContextVar("user", default="nobody")
 
 
 def double(request: Any) -> int:
@@ -160,6 +163,18 @@ class Requests:
             assert gate.waiting == 3
             gate.open()
             assert await asyncio.gather(*asking) == ["done"] * 10
+
+    async def test_each_request_has_a_context_of_its_own(self, join: Join):
+        shop, other = await join(), await join()
+
+        def handler(request: Any) -> str:
+            before = user.get()
+            user.set(request.data)
+            return before
+
+        async with other.serve("who", handler):
+            for name in ("alice", "bob"):
+                assert await shop.request("who", name) == "nobody"
 
     async def test_what_is_in_hand_is_finished_before_the_block_ends(self, join: Join):
         shop, other = await join(), await join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 
 import pytest
 
@@ -212,6 +213,21 @@ async def test_a_handler_in_hand_is_finished_before_the_block_ends(join: Joiner)
         await begun.wait()
         asyncio.get_running_loop().call_later(0.05, go_on.set)
     assert await waiting == "done"
+
+
+async def test_coroutine_handlers_have_a_context_of_their_own_too(join: Joiner):
+    shop, other = await join(), await join()
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+
+    async def handler(request: Message) -> str:
+        before = user.get()
+        user.set(str(request.data))
+        await asyncio.sleep(0)
+        return f"{before}, {user.get()}"
+
+    async with other.serve("who", handler):
+        for name in ("alice", "bob"):
+            assert await shop.request("who", name) == f"nobody, {name}"
 
 
 async def test_more_requests_than_there_is_room_for(join: Joiner):

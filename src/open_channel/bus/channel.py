@@ -308,8 +308,9 @@ class Channel(SocketChannel):
         """Answer requests to ``topic`` (or a pattern); use it in ``async with``.
 
         ``handler(message)`` returns the reply, or is a coroutine function that does; what it raises
-        reaches the requester as ResponderError. Up to ``concurrency`` requests are handled at the
-        same time. ``type`` as in ``subscribe()``.
+        reaches the requester as ResponderError. Each is called in a context of its own, a copy of
+        that in which the block was entered (``contextvars``). Up to ``concurrency`` requests are
+        handled at the same time. ``type`` as in ``subscribe()``.
 
         Raises TopicInvalid; TypeError for a handler that cannot be called, a ``concurrency`` that
         is no int and a ``type`` that nothing decodes into; ValueError for a ``concurrency`` below

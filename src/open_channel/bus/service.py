@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from open_channel.arguments import check_count
@@ -59,6 +60,7 @@ class Service:
         self._client: BusClient | None = None
         self._interest: Interest | None = None
         self._live = False
+        self._context = Context()
         self._running: dict[tuple[bytes, int], asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Service:
@@ -66,6 +68,7 @@ class Service:
         if self._interest is not None:
             raise RuntimeError("a service is entered once; make another")
         client = self._client = self._client_of()
+        self._context = copy_context()
         self._interest = client.subscribe(
             lambda number: Interest(
                 number, self.topic, self, serves=True, prefetch=self._concurrency
@@ -128,8 +131,10 @@ class Service:
         origin = Origin(publication.topic, publication.sender, encoded, self._wanted)
         request = Message(origin, message, 0, redelivered)
         key = publication.sender, seq
+        # Each in a context of its own: what one sets, the next must not see.
+        context = self._context.copy()
         try:
-            reply = self._handler(request)
+            reply = context.run(self._handler, request)
         except BaseException as error:  # whatever a user's handler raises
             self._failed(request, key, error)
             if isinstance(error, _ENDING):
@@ -138,7 +143,7 @@ class Service:
         if not inspect.isawaitable(reply):
             self._reply(request, key, reply)
             return
-        task = self._client.loop.create_task(self._await(request, key, reply))
+        task = self._client.loop.create_task(self._await(request, key, reply), context=context)
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
 

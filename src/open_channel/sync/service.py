@@ -7,6 +7,7 @@ import inspect
 import queue
 import threading
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class Service:
         self._join = join
         self._handler = handler
         self._bus: Bus | None = None
+        self._context = Context()
         self._inner = AsyncService(
             self._client, topic, self._handle, concurrency=concurrency, wanted=wanted
         )
@@ -72,6 +74,7 @@ class Service:
         bus = self._bus or self._join()
         if self._bus is None:
             self._bus = bus
+        self._context = copy_context()
         bus.run(self._inner.__aenter__)
         return self
 
@@ -117,7 +120,7 @@ class Service:
             return
         self._here.handles = True
         try:
-            result = self._handler(request)
+            result = self._context.copy().run(self._handler, request)
         except (StopIteration, StopAsyncIteration) as error:  # no future takes these
             failure = RuntimeError(f"the handler raised {error!r}")
         except Exception as error:  # whatever a user's handler raises
