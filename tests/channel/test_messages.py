@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from weakref import WeakSet
 
 import pytest
 
@@ -164,3 +166,18 @@ async def test_a_message_too_large_for_the_host_that_was_written_early_is_no_end
     # Whatever becomes of it, it is told, once, and in time.
     with pytest.raises(Exception, match="1001"):
         await asyncio.wait_for(socket.read(), 3)
+
+
+async def test_a_listener_may_keep_its_clients_in_a_weak_set(opened: Opener):
+    clients: WeakSet[ChannelSocket] = WeakSet()
+
+    async def listener(socket: ChannelSocket) -> None:
+        clients.add(socket)
+        await echo(socket)
+
+    _, socket = await opened.connected("weak", listener)
+    socket.write(b"x")
+    assert await socket.read() == b"x"
+    assert len(clients) == 1
+    await socket.close()
+    await eventually(lambda: gc.collect() is not None and not clients)

@@ -97,7 +97,7 @@ def test_a_host_that_was_not_reached_is_dialled_again_after_a_wait(candidate):
     waiting = candidate.look(HOSTED)
     assert isinstance(waiting, Wait)
     assert waiting.delay == pytest.approx(0.0002)
-    assert waiting.reason == "its host, pid 4711, did not answer"
+    assert waiting.reason == "its last host, pid 4711, did not answer"
     assert candidate.look(HOSTED) == Dial(FIRST)
 
 

@@ -383,7 +383,10 @@ class Channel(SocketChannel):
 
     @property
     def members(self) -> list[Member]:
-        """Who is here, as far as this member knows now; itself included once it is connected."""
+        """Who is here, as far as this member knows now; itself included once it is connected.
+
+        The first use joins, as any other does: in the loop that the channel then belongs to.
+        """
         return (self._bus or self._join_bus()).members()
 
     async def watch_members(self) -> AsyncIterator[MemberChange]:

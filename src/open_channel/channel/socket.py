@@ -35,7 +35,7 @@ class ChannelSocket(Conversation):
     On the client's side it comes from ``channel.connect()``; the listener gets the other one.
     """
 
-    __slots__ = ("_drainers", "_fair", "_loop", "_readers", "_socket_owner")
+    __slots__ = ("__weakref__", "_drainers", "_fair", "_loop", "_readers", "_socket_owner")
 
     def __init__(self, io: SessionIO, owner: SocketOwner, *, hosts: bool) -> None:
         super().__init__(io, owner, hosts=hosts)

@@ -140,7 +140,9 @@ class Election:
             return Wait(self._backoff.next(chance), missing)
         if hosting == self._failed:
             self._failed = 0
-            return Wait(self._backoff.next(chance), f"its host, pid {record.pid}, did not answer")
+            return Wait(
+                self._backoff.next(chance), f"its last host, pid {record.pid}, did not answer"
+            )
         return Dial(record)
 
     def _is_dead(self, view: View, hosting: int, now: float) -> bool:
