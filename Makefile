@@ -48,7 +48,8 @@ QUIET = $(2) >$(VENV)/.$(1) 2>&1 && echo "== $(1)" || \
 
 MKDOCS = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 # Two at a time: a test waits for the processes that it starts half of its time.
-PYTEST = rm -f .coverage .coverage.*; $(BIN)/python -m pytest --numprocesses=2 --dist=load \
+PYTEST = rm -f .coverage .coverage.*; $(BIN)/python -m pytest --numprocesses=2 \
+	--dist=loadgroup --no-loadscope-reorder \
 	--cov --cov-report=term --cov-fail-under=$(COVERAGE_GATE) $(ARGS)
 
 lint: $(VENV)/.installed ## ruff: format and lint

@@ -49,17 +49,33 @@ UNMEASURED = (
 here take five times as long and shows nothing. Others have the mark `no_cover`."""
 
 
+HEAVY = (
+    "benchmarks",
+    "bus/test_processes.py",
+    "bus/test_takeover.py",
+    "chaos",
+    "integration/test_election.py",
+)
+"""Those that start a crowd of processes, or keep all processors busy: where two tests run at a
+time, only one of these does."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run those that are not measured last.
 
     The measuring stops for them, and goes on in no thread that lived before: that of the blocking
     API lives as long as the process.
     """
-    places = [HERE / name for name in UNMEASURED]
     for item in items:
-        if any(item.path.is_relative_to(place) for place in places):
+        if _is_in(UNMEASURED, item):
             item.add_marker(pytest.mark.no_cover)
+        if _is_in(HEAVY, item):
+            item.add_marker(pytest.mark.xdist_group("heavy"))
     items.sort(key=lambda item: item.get_closest_marker("no_cover") is not None)
+
+
+def _is_in(places: tuple[str, ...], item: pytest.Item) -> bool:
+    return any(item.path.is_relative_to(HERE / place) for place in places)
 
 
 @pytest.fixture

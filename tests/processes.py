@@ -7,8 +7,10 @@ that is JSON is an event, for which a test waits with a deadline.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +18,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-__all__ = ["Process", "Processes", "processes", "wait_for"]
+__all__ = ["Process", "Processes", "delete_directory", "processes", "wait_for"]
 
 DEADLINE = 20.0  # seconds for what takes milliseconds, on a machine that is busy otherwise
 
@@ -35,6 +38,18 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = DEADLINE)
             raise AssertionError(f"not within {timeout} s: {what}")
         time.sleep(0.005)
     return result
+
+
+def delete_directory(directory: Path) -> None:
+    """Delete a directory in which somebody may make a file at this very moment."""
+    while True:
+        try:
+            shutil.rmtree(directory)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        else:
+            return
 
 
 def forking() -> dict[str, str]:

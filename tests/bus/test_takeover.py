@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from open_channel.io.presence import list_members
 from tests.bus.ledger import QUICK, BusMember, World, all_complaints, longest_pause, silences
-from tests.processes import Processes, processes, wait_for
+from tests.processes import Processes, delete_directory, processes, wait_for
 
 __all__ = ["processes"]
 
@@ -191,7 +190,7 @@ def test_the_directory_is_deleted_under_a_live_host(world: World):
     world.open("host 1", "host 2", limits=QUICK)
     subscribers, publishers = stream(world, False, limits=QUICK)
     subscribers[0].does(1, "got")
-    shutil.rmtree(world.directory)
+    delete_directory(world.directory)
     wait_for(world.directory.exists, "it is made again")
     world.settle()
     sent = [publisher.finish() for publisher in publishers]
@@ -213,7 +212,7 @@ def test_the_directory_is_deleted_and_the_next_host_dies_too(world: World):
     publishers[0].do("publish", topic="news")
     subscribers[0].does(20, "got")  # and no publisher is told so while the late one lacks it
     publishers[0].stop()
-    shutil.rmtree(world.directory)
+    delete_directory(world.directory)
     awake = {member.pid for member in world.living if not member.stopped}
     wait_for(lambda: {m.pid for m in list_members(world.files)} == awake, "those awake are back")
     host = world.host()

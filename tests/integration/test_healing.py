@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.members import Member, agree, all_handled, files, record, start
-from tests.processes import Processes, wait_for
+from tests.processes import Processes, delete_directory, wait_for
 
 
 def delete_lock(directory: Path) -> None:
@@ -29,10 +29,6 @@ def delete_presence(directory: Path) -> None:
 def delete_all_files(directory: Path) -> None:
     for path in directory.iterdir():
         path.unlink(missing_ok=True)  # a member may have been faster
-
-
-def delete_directory(directory: Path) -> None:
-    shutil.rmtree(directory)
 
 
 def rename_directory(directory: Path) -> None:
