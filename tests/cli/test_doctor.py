@@ -159,6 +159,30 @@ def test_what_is_set_and_does_not_serve(channel_dir: Path, monkeypatch: pytest.M
     assert second.text == f"$XDG_RUNTIME_DIR: No such file or directory: {missing}"
 
 
+def test_a_relative_runtime_directory(channel_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OPEN_CHANNEL_DIR")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", ".")
+    monkeypatch.chdir(channel_dir)
+    second = passed_over(resolve())[1]
+    assert second.status == "note"
+    assert second.text == "$XDG_RUNTIME_DIR: it is a relative path: ."
+
+
+@pytest.mark.parametrize("command", ["doctor", "ls"])
+def test_a_relative_variable_where_the_working_directory_is_gone(
+    run: Callable[..., Any], channel_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    gone = channel_dir / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("OPEN_CHANNEL_DIR", "here")
+    said = run(command, code=1).stderr
+    assert said.startswith("open-channel: channel directory here cannot be used: it is relative")
+    given = run(command, "-d", str(channel_dir)).stdout
+    assert (command == "doctor") == ("$OPEN_CHANNEL_DIR: it is relative, and" in given)
+
+
 def test_when_nothing_serves(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OPEN_CHANNEL_DIR", raising=False)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)

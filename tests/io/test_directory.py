@@ -8,6 +8,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPEN_CHANNEL_DIR", raising=False)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+
+
+@pytest.fixture
+def no_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let the working directory be one that was deleted."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
 
 
 @pytest.fixture
@@ -75,6 +85,46 @@ def test_a_relative_variable_is_made_absolute(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPEN_CHANNEL_DIR", "here")
     assert resolve().path == str(tmp_path / "here")
+
+
+def test_a_relative_path_where_the_working_directory_is_gone(
+    monkeypatch: pytest.MonkeyPatch, no_working_directory: None
+) -> None:
+    monkeypatch.setenv("OPEN_CHANNEL_DIR", "here")
+    for directory in (None, "here", b"here", Path("here")):
+        with pytest.raises(DirectoryInsecure) as caught:
+            resolve(directory)  # type: ignore[arg-type]
+        assert caught.value.path == "here"
+        assert "it is relative, and the working directory" in caught.value.reason
+        assert "No such file or directory" in caught.value.reason
+    assert resolve("/x").path == "/x"
+
+
+@pytest.mark.parametrize("name", ["open_channel", "open_channel.sync"])
+def test_a_channel_is_not_opened_by_a_relative_path_to_nowhere(
+    name: str, no_working_directory: None
+) -> None:
+    with pytest.raises(DirectoryInsecure):
+        import_module(name).open_channel("chat", directory="here")
+
+
+async def test_connect_raises_it_of_a_relative_variable(
+    monkeypatch: pytest.MonkeyPatch, no_working_directory: None
+) -> None:
+    monkeypatch.setenv("OPEN_CHANNEL_DIR", "here")
+    with pytest.raises(DirectoryInsecure, match="it is relative"):
+        open_channel("chat").connect()
+
+
+def test_a_relative_runtime_directory_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "run")
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = resolve()
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert found == resolve()
 
 
 def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

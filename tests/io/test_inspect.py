@@ -135,6 +135,7 @@ def test_unusable(channel_dir: Path, monkeypatch: pytest.MonkeyPatch):
     file.touch()
     assert unusable(str(channel_dir)) == ""
     assert unusable(str(channel_dir / "missing")) == "No such file or directory"
+    assert unusable(".") == "it is a relative path"
     assert unusable(str(file)) == "it is not a directory"
     with monkeypatch.context() as patch:
         patch.setattr("os.access", lambda *_: False)

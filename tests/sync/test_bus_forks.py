@@ -51,6 +51,28 @@ def test_a_child_publishes_and_asks_as_a_new_member(join: Join, run: Programs):
     assert received[0].sender == received[2].sender != received[1].sender
 
 
+def test_a_child_in_another_working_directory_meets_its_parent(run: Programs):
+    program = run(
+        """
+        import os
+        from open_channel.sync import open_channel
+
+        os.chdir(os.environ["OPEN_CHANNEL_DIR"])
+        os.mkdir("elsewhere")
+        with open_channel("shop", directory="here") as shop:
+            child = os.fork()
+            if not child:
+                os.chdir("elsewhere")
+                shop.publish("t", "child", confirm=True)
+                assert {m.pid for m in shop.members} == {os.getpid(), os.getppid()}
+                shop.close()
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    ended_well(program)
+
+
 def test_what_a_child_inherits_is_refused_and_stays_the_parents(join: Join, run: Programs):
     shop = join()
     program = run(

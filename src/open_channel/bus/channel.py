@@ -85,7 +85,8 @@ def open_channel(
 
     Raises NameInvalid for a name that cannot be used; TypeError for a listener that cannot be
     called or is a generator function, and for what is no path, no Limits or no labels; ValueError
-    for an empty ``directory``, and for labels that are too large or have no UTF-8.
+    for an empty ``directory``, and for labels that are too large or have no UTF-8;
+    DirectoryInsecure for a relative ``directory`` when the working directory was deleted.
     """
     name, listener = name_and_listener(name, listener)
     return Channel(name, listener, directory, limits, labels, hosts=hosts)

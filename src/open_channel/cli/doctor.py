@@ -18,6 +18,7 @@ from rich.text import Text
 
 from open_channel.cli.channels import channel_facts
 from open_channel.cli.output import age, console, fail, print_json, table
+from open_channel.errors import DirectoryInsecure
 from open_channel.io.directory import candidates, resolve
 from open_channel.io.inspect import (
     insecurity,
@@ -94,7 +95,12 @@ def _look(where: Resolved, now: float) -> tuple[list[Finding], list[ChannelState
 def passed_over(where: Resolved) -> list[Finding]:
     """The places that come before the chosen one, and why each was passed over."""
     found: list[Finding] = []
-    if where != (usual := resolve()):
+    try:
+        usual = resolve()
+    except DirectoryInsecure as error:  # then it is not the chosen one: a directory was given
+        text = f"$OPEN_CHANNEL_DIR: {error.reason}: {error.path}"
+        return [Finding("passed over", NOTE, text)]
+    if where != usual:
         return [Finding("passed over", OK, f"{usual.path}: a directory was given")]
     for name, place, resolved in candidates():
         if resolved is not None:

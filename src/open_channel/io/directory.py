@@ -54,11 +54,14 @@ class Candidate(NamedTuple):
 
 
 def candidates() -> Iterator[Candidate]:
-    """The places in their order: the first that serves is chosen, and the last always does."""
+    """The places in their order: the first that serves is chosen, and the last always does.
+
+    Raises DirectoryInsecure for a relative ``$OPEN_CHANNEL_DIR`` that cannot be made absolute.
+    """
     uid = os.geteuid()
     variable = f"${_VARIABLE}"
     given = os.environ.get(_VARIABLE) or None
-    yield Candidate(variable, given, Resolved(os.path.abspath(given), variable) if given else None)
+    yield Candidate(variable, given, Resolved(_absolute(given), variable) if given else None)
     runtime = os.environ.get("XDG_RUNTIME_DIR") or None
     yield _in_runtime("$XDG_RUNTIME_DIR", runtime, "$XDG_RUNTIME_DIR", uid)
     usual = f"/run/user/{uid}"
@@ -68,7 +71,8 @@ def candidates() -> Iterator[Candidate]:
 
 
 def _in_runtime(name: str, place: str | None, why: str, uid: int) -> Candidate:
-    if place is None or not _is_ours(place, uid):
+    # One that is relative does not count, as the XDG Base Directory Specification has it.
+    if place is None or not os.path.isabs(place) or not _is_ours(place, uid):
         return Candidate(name, place, None)
     return Candidate(name, place, Resolved(os.path.join(place, "open-channel"), why))
 
@@ -76,13 +80,22 @@ def _in_runtime(name: str, place: str | None, why: str, uid: int) -> Candidate:
 def resolve(directory: str | os.PathLike[str] | None = None) -> Resolved:
     """The directory of this process's channels; nothing is created.
 
-    Raises ValueError for an empty path: it would mean the working directory.
+    Raises ValueError for an empty path: it would mean the working directory; and DirectoryInsecure
+    for a relative one (of the variable, too) when the working directory has no path.
     """
     if directory is not None:
         if not (given := os.fsdecode(directory)):
             raise ValueError("directory is a path, not empty")
-        return Resolved(os.path.abspath(given), "given to open_channel()")
+        return Resolved(_absolute(given), "given to open_channel()")
     return next(found for candidate in candidates() if (found := candidate.resolved))
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError as error:  # the working directory was deleted, say
+        reason = f"it is relative, and the working directory has no path ({error.strerror})"
+        raise DirectoryInsecure(path=path, reason=reason) from error
 
 
 def _is_ours(path: str, uid: int) -> bool:

@@ -186,6 +186,8 @@ def insecurity(directory: str) -> str:
 
 def unusable(path: str) -> str:
     """Why no channel directory can be made in ``path`` by this process; empty when it can."""
+    if not os.path.isabs(path):
+        return "it is a relative path"
     uid = os.geteuid()
     try:
         status = os.stat(path)

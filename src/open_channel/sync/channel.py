@@ -16,6 +16,7 @@ from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.io.background import background_runs
+from open_channel.io.directory import resolve
 from open_channel.sync import exits, portal
 from open_channel.sync.socket import ChannelSocket
 
@@ -120,7 +121,8 @@ class Channel:
     ) -> None:
         self._name = name
         self._listener = None if listener is None else _in_thread(listener)
-        self._directory = directory
+        # Once: a child that opens the channel again may have another working directory.
+        self._directory = None if directory is None else resolve(directory).path
         self._limits = limits
         self._labels = labels
         self._hosts = hosts
