@@ -10,6 +10,7 @@ import msgspec
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.records import ENCODED
+from open_channel.live import Live
 
 if TYPE_CHECKING:
     from open_channel.bus.core.mixed import AnyPublication
@@ -22,7 +23,7 @@ OBJECT = 64
 _TOPICS = 10_000  # of a publisher that are remembered at most
 _PUBLISHERS = 64  # ... whose topics are
 
-_UNDECODED = object()
+_UNDECODED = msgspec.UNSET  # which stays the same object in a copy, and when it was pickled
 
 
 class Origin(msgspec.Struct, eq=False):
@@ -77,7 +78,7 @@ class Message(msgspec.Struct, eq=False):
         return f"<{type(self).__name__} {self.topic!r}, {len(self.body)} bytes>"
 
 
-class Job(Message, kw_only=True):
+class Job(Live, Message, kw_only=True):
     """One message of a group: this member's to work on."""
 
     number: int
@@ -86,6 +87,9 @@ class Job(Message, kw_only=True):
     lost: bool = False
     """Whether it was given to another consumer, because this one was out of touch too long or its
     subscription has ended."""
+
+    _instead = "finish it here, and pass on its data"
+    __copy__ = Live.__reduce__  # a Struct has one of its own
 
     @property
     def key(self) -> tuple[bytes, int]:

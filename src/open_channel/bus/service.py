@@ -16,6 +16,7 @@ from open_channel.bus.core.records import ENCODED
 from open_channel.bus.core.subjects import check_pattern
 from open_channel.bus.message import Message, Origin
 from open_channel.errors import MessageTooLarge, PayloadInvalid, ResponderDied
+from open_channel.live import Live
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +37,7 @@ Handler = Callable[[Message], Awaitable[Any] | Any]
 """Gets a request, returns (or awaits and returns) the reply."""
 
 
-class Service:
+class Service(Live):
     """Serves requests while its ``async with`` block runs; made by ``channel.serve()``."""
 
     def __init__(

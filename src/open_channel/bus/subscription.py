@@ -19,6 +19,7 @@ from open_channel.bus.hands import Hands, Iteration
 from open_channel.bus.message import OBJECT, Batch, Job, Message, Mix, Origins, size_of
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
+from open_channel.live import Live
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -36,7 +37,7 @@ Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
 
 
-class Subscription:
+class Subscription(Live):
     """One subscription; made by ``channel.subscribe()``.
 
     It is live from when its ``async with`` block is entered until that is left: what is published

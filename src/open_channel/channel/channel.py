@@ -18,6 +18,7 @@ from open_channel.channel.listener import Listener
 from open_channel.errors import ChannelClosed, ChannelForked
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
 from open_channel.io.member import Member
+from open_channel.live import Live
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.states import ChannelState
 
@@ -55,7 +56,7 @@ def name_and_listener(
     return check_name(name), listener
 
 
-class SocketChannel:
+class SocketChannel(Live):
     """One opened channel, without the bus."""
 
     def __init__(

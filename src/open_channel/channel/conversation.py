@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from open_channel.errors import ChannelClosed, ChannelError
+from open_channel.live import Live
 from open_channel.protocol.outbox import SMALL
 from open_channel.protocol.states import SendState
 
@@ -39,7 +40,7 @@ class Peer(NamedTuple):
     """The random id of its opened channel: 32 hexadecimal digits."""
 
 
-class Conversation:
+class Conversation(Live):
     """One side of a conversation between a client and a listener."""
 
     __slots__ = (

@@ -26,6 +26,7 @@ from open_channel.arguments import check_timeout
 from open_channel.errors import ChannelError, NameCollision, NoThread, WaitTimeout
 from open_channel.io.directory import check_name, secure
 from open_channel.io.lockfile import LockFile, WaitedLockFile
+from open_channel.live import Live
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -388,7 +389,7 @@ def _put_name(lock: LockFile, files: ChannelFiles, name: str) -> None:
         lock.write(content + b"\n")
 
 
-class NamedLock:
+class NamedLock(Live):
     """What ``bus.locks.Lock`` and ``sync.locks.Lock`` have in common."""
 
     def __init__(

@@ -17,6 +17,7 @@ from open_channel.channel.socket import ChannelSocket as AsyncSocket
 from open_channel.errors import ChannelClosed, ChannelError
 from open_channel.io.background import background_runs
 from open_channel.io.directory import resolve
+from open_channel.live import Live
 from open_channel.sync import exits, portal
 from open_channel.sync.socket import ChannelSocket
 
@@ -102,7 +103,7 @@ class _Opened(AsyncChannel):
     refuse_locks = AsyncChannel._refuse_locks
 
 
-class Channel:
+class Channel(Live):
     """One opened channel; made by ``open_channel()``.
 
     ``connect()`` is for conversations with a listener; everything else is the bus. ``with`` joins

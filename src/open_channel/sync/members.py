@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from open_channel.errors import ChannelClosed, WaitTimeout
+from open_channel.live import Live
 from open_channel.sync import portal
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MemberChanges"]
 
 
-class MemberChanges:
+class MemberChanges(Live):
     """An iterator over the members that join and leave; made by ``channel.watch_members()``.
 
     It counts from when it is made until it is closed, or the channel is. Several threads may use

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from open_channel.bus.message import Message
 from open_channel.bus.service import Service as AsyncService
+from open_channel.live import Live
 from open_channel.sync import portal
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Handler = Callable[[Message], Any]
 """Gets a request, returns the reply; called in a thread of the service."""
 
 
-class Service:
+class Service(Live):
     """Serves requests while its ``with`` block runs; made by ``channel.serve()``.
 
     In a forked child it does nothing: requests stay the parent's.

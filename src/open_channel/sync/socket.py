@@ -22,6 +22,7 @@ from open_channel.errors import (
     WaitTimeout,
 )
 from open_channel.io.background import background_loop
+from open_channel.live import Live
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
 from open_channel.sync.bell import Bell, Errand, Guard
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ChannelSocket"]
 
 
-class ChannelSocket:
+class ChannelSocket(Live):
     """One conversation: between a client and the listener of whoever hosts the channel.
 
     See ``open_channel.ChannelSocket`` for what it promises. Every method can be called from any

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from open_channel.bus.hands import Hand, Iteration
 from open_channel.bus.subscription import Subscription as AsyncSubscription
 from open_channel.errors import WaitTimeout
+from open_channel.live import Live
 from open_channel.sync import portal
 from open_channel.sync.bell import Bell
 
@@ -29,7 +30,7 @@ __all__ = ["Subscription"]
 _T = TypeVar("_T")
 
 
-class Subscription:
+class Subscription(Live):
     """One subscription; made by ``channel.subscribe()``.
 
     It is live from when its ``with`` block is entered until that is left: what is published after
