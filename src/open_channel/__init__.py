@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from open_channel.bus.service import Service
     from open_channel.bus.subscription import Subscription
 
+    __version__: str
+    """The version that is installed."""
+
 __all__ = [
     "Batch",
     "Channel",
@@ -110,15 +113,26 @@ _LATER = {
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    if name == "__version__":
+        found: object = _version()
+    elif name in _LATER:
+        from importlib import import_module
 
-    found: object = getattr(import_module(f"open_channel.bus.{module}"), name)
+        found = getattr(import_module(f"open_channel.bus.{_LATER[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found
     return found
+
+
+def _version() -> str:
+    from importlib import metadata  # it costs as much as half of this package
+
+    try:
+        return metadata.version("open-channel")
+    except metadata.PackageNotFoundError as error:
+        raise AttributeError("open_channel is not installed, and so has no version") from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import open_channel
 from open_channel.cli.bus.commands import bus_commands
 from open_channel.cli.options import Directory, Json, Name, where
 from open_channel.cli.output import refusals
@@ -28,7 +28,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"open-channel {metadata.version('open-channel')}")
+        print(f"open-channel {open_channel.__version__}")
         raise typer.Exit
 
 
