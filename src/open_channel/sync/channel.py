@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import inspect
 import os
-import threading
-from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from open_channel.bus.channel import Channel as AsyncChannel
 from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.conversation import CLOSED_HERE
-from open_channel.channel.socket import ChannelSocket as AsyncSocket
-from open_channel.errors import ChannelClosed, ChannelError
+from open_channel.errors import ChannelClosed
 from open_channel.io.background import background_runs
 from open_channel.io.directory import resolve
 from open_channel.live import Live
 from open_channel.sync import exits, portal
+from open_channel.sync.listener import in_thread
 from open_channel.sync.socket import ChannelSocket
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -30,19 +26,18 @@ if TYPE_CHECKING:
     from open_channel.bus.members import Member, Stats
     from open_channel.bus.subscription import Overflow
     from open_channel.channel.conversation import Peer
+    from open_channel.channel.socket import ChannelSocket as AsyncSocket
     from open_channel.io.directory import ChannelFiles
     from open_channel.io.locks import Claims
     from open_channel.protocol.limits import Limits
     from open_channel.sync.bus import Bus
+    from open_channel.sync.listener import Listener
     from open_channel.sync.locks import Lock
     from open_channel.sync.members import MemberChanges
     from open_channel.sync.service import Handler, Service
     from open_channel.sync.subscription import Subscription
 
-__all__ = ["Channel", "Listener", "open_channel"]
-
-Listener = Callable[[ChannelSocket], object]
-"""Gets a socket for each client, in a thread of its own; its return closes the socket."""
+__all__ = ["Channel", "open_channel"]
 
 _Result = TypeVar("_Result")
 
@@ -121,7 +116,7 @@ class Channel(Live):
         hosts: bool = True,
     ) -> None:
         self._name = name
-        self._listener = None if listener is None else _in_thread(listener)
+        self._listener = None if listener is None else in_thread(listener)
         # Once: a child that opens the channel again may have another working directory.
         self._directory = None if directory is None else resolve(directory).path
         self._limits = limits
@@ -459,42 +454,3 @@ class Channel(Live):
         """Figures of this member's bus."""
         bus = self._join()
         return bus.call(bus.client.stats)
-
-
-def _in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any, None]]:
-    """The listener as the asyncio API takes it: awaits a thread that runs it."""
-
-    async def listen(opened: AsyncSocket) -> None:
-        loop = asyncio.get_running_loop()
-        finished: asyncio.Future[None] = loop.create_future()
-        socket = ChannelSocket(opened)
-
-        def work() -> None:
-            error: BaseException | None = None
-            try:
-                listener(socket)
-            except BaseException as raised:  # whatever a user's listener raises
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop is gone: the process ends
-                loop.call_soon_threadsafe(_finish, finished, error)
-
-        threading.Thread(target=work, name=f"{opened!r}", daemon=True).start()
-        try:
-            await finished
-        finally:
-            await socket.finish_writing()
-
-    return listen
-
-
-def _finish(finished: asyncio.Future[None], error: BaseException | None) -> None:
-    if finished.done():
-        return
-    if error is None:
-        finished.set_result(None)
-    elif isinstance(error, Exception) and not isinstance(error, StopIteration):
-        finished.set_exception(error)
-    else:  # no future takes these
-        failure = ChannelError(reason=f"the listener ended with {error!r}")
-        failure.__cause__ = error
-        finished.set_exception(failure)
