@@ -325,7 +325,7 @@ async def test_a_topic_that_is_none_is_refused(join: Joiner, topic: str):
 async def test_options_that_make_no_sense_are_refused(join: Joiner):
     shop = await join()
     with pytest.raises(ValueError, match="overflow"):
-        shop.subscribe("t", overflow="sometimes")  # type: ignore[arg-type]
+        shop.subscribe("t", overflow="sometimes")  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="prefetch"):
         shop.subscribe("t", group="g", prefetch=0)
     with pytest.raises(ValueError, match="group"):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from open_channel.bus.client import BusClient
     from open_channel.bus.locks import Lock
     from open_channel.bus.members import Member, MemberChange, Stats
+    from open_channel.bus.message import Job
     from open_channel.bus.service import Handler, Service
     from open_channel.bus.subscription import Overflow, Subscription
     from open_channel.io.directory import ChannelFiles
@@ -255,6 +256,28 @@ class Channel(SocketChannel):
         """
         return await self._join_bus().waiting.arrived()
 
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        type: Any = None,
+    ) -> Subscription[Job]: ...
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        type: Any = None,
+    ) -> Subscription: ...
     def subscribe(
         self,
         pattern: str,
@@ -264,7 +287,7 @@ class Channel(SocketChannel):
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,  # noqa: A002 (the word for it, as in msgspec)
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """Subscribe to all topics that ``pattern`` matches; use it in ``async with``.
 
         ``pattern`` is a NATS subject: ``*`` stands for one token, a last ``>`` for one or more.

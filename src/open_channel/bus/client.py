@@ -410,7 +410,9 @@ class BusClient:
         """See ``Channel.stats()``."""
         self.check_open()
         core = self.core
-        subscriptions = [sub for sub in core.sinks() if isinstance(sub, Subscription)]
+        subscriptions: list[Subscription] = [
+            sub for sub in core.sinks() if isinstance(sub, Subscription)
+        ]
         return Stats(
             epoch=self.epoch,
             takeovers=self.takeovers,

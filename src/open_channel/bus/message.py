@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -15,7 +15,7 @@ from open_channel.live import Live
 if TYPE_CHECKING:
     from open_channel.bus.core.mixed import AnyPublication
 
-__all__ = ["OBJECT", "Batch", "Job", "Message", "Mix", "Origin", "Origins", "size_of"]
+__all__ = ["OBJECT", "Batch", "Job", "M_co", "Message", "Mix", "Origin", "Origins", "size_of"]
 
 OBJECT = 64
 """Bytes that a message takes beside its own, or so."""
@@ -110,6 +110,17 @@ class Job(Live, Message, kw_only=True):
         Raises JobLost as ``ack()`` does.
         """
         self._finish(self, False)
+
+
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # The default lets annotations say ``Subscription`` alone; at run time 3.13 is the first to
+    # have one.
+    M_co = typing_extensions.TypeVar("M_co", bound=Message, default=Message, covariant=True)
+else:
+    M_co = TypeVar("M_co", bound=Message, covariant=True)
+"""What a subscription yields: messages, or jobs."""
 
 
 class Batch(msgspec.Struct, eq=False):

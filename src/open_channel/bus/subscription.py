@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from open_channel.arguments import check_count, check_text
 from open_channel.bus.core import codec
-from open_channel.bus.core.interests import UNKNOWN, Interest
+from open_channel.bus.core.interests import Interest, add_missed
 from open_channel.bus.core.subjects import MAX_TOPIC, check_pattern
 from open_channel.bus.hands import Hands, Iteration
-from open_channel.bus.message import OBJECT, Batch, Job, Message, Mix, Origins, size_of
+from open_channel.bus.message import OBJECT, Batch, Job, M_co, Mix, Origins, size_of
 from open_channel.channel.waiter import Waiter
 from open_channel.errors import ChannelClosed, JobLost
 from open_channel.live import Live
@@ -24,6 +24,7 @@ from open_channel.live import Live
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
     from types import TracebackType
+    from typing import Self
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.core.mixed import Mixed
@@ -37,7 +38,7 @@ Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
 
 
-class Subscription(Live):
+class Subscription(Live, Generic[M_co]):
     """One subscription; made by ``channel.subscribe()``.
 
     It is live from when its ``async with`` block is entered until that is left: what is published
@@ -82,7 +83,7 @@ class Subscription(Live):
         self._parts: Iterator[Batch] = iter(())
         """What is left of the batches that one was divided into; it counts as taken."""
         self._origins = Origins(wanted)
-        self._messages: Iterator[Message] = iter(())
+        self._messages: Iterator[M_co] = iter(())
         self._untold: dict[bytes, int] = {}
         """Of a blocking one: {publisher: up to where the broker does not know that it is here}."""
         self._missed = 0
@@ -128,7 +129,7 @@ class Subscription(Live):
             )
         )
 
-    async def __aenter__(self) -> Subscription:
+    async def __aenter__(self) -> Self:
         """Subscribe, and wait until that is known to the broker.
 
         Raises what closed the channel. When it is cancelled the subscription is undone.
@@ -225,12 +226,12 @@ class Subscription(Live):
                 dropped += batch.size
                 self._gone += batch.size
                 self._lose(len(batch.bodies))
-                missed = _add(missed, _add(batch.missed, len(batch.bodies)))
+                missed = add_missed(missed, add_missed(batch.missed, len(batch.bodies)))
             first = self._batches[0] if self._batches else newest
-            first.missed = _add(first.missed, missed)
+            first.missed = add_missed(first.missed, missed)
 
     def _count(self, count: int) -> None:
-        self._missed = _add(self._missed, count)
+        self._missed = add_missed(self._missed, count)
         self._lose(max(count, 0))
 
     def _lose(self, count: int) -> None:
@@ -299,14 +300,15 @@ class Subscription(Live):
 
     # --- taking ----------------------------------------------------------------------------
 
-    def take(self, hand: Hand | None = None) -> Message | None:
+    def take(self, hand: Hand | None = None) -> M_co | None:
         """The next message, if there is one.
 
         Of a group, this says that the job before is done: the last one that was taken with this
         ``hand``; None is the one of the task that runs.
         """
         if self.group is not None:
-            return self._take_job(hand or self._hands.mine())
+            job: M_co | None = self._take_job(hand or self._hands.mine())
+            return job
         while True:
             messages = self._messages
             message = next(messages, None)
@@ -315,7 +317,7 @@ class Subscription(Live):
             if not self._go_on(messages):
                 return None
 
-    def _take_job(self, hand: Hand) -> Job | None:
+    def _take_job(self, hand: Hand) -> Any:  # a Job or None: of a group M_co is Job
         for job in (*hand.finished(), *self._hands.left()):
             if self._client is not None and self._client.error is None:
                 self._settle(job, True)
@@ -324,7 +326,7 @@ class Subscription(Live):
                 hand.job = self._jobs.popleft()
         return hand.job
 
-    def _go_on(self, exhausted: Iterator[Message]) -> bool:
+    def _go_on(self, exhausted: Iterator[M_co]) -> bool:
         """Go on to the next batch, unless another thread has done so; False when there is none."""
         with self._lock:
             if self._messages is not exhausted:
@@ -332,7 +334,8 @@ class Subscription(Live):
             batch = self._next_batch()
             if batch is None:
                 return False
-            self._batch, self._messages = batch, iter(batch)
+            messages: Iterator[Any] = iter(batch)  # without a group M_co is Message
+            self._batch, self._messages = batch, messages
         self._tell_soon()
         return True
 
@@ -377,7 +380,7 @@ class Subscription(Live):
             self._tell_soon()
         return batch
 
-    def _rest(self, batch: Batch | Mix, rest: list[Message]) -> Batch:
+    def _rest(self, batch: Batch | Mix, rest: list[M_co]) -> Batch:
         """What was not taken of one whose messages were taken one by one."""
         if isinstance(batch, Mix):
             return self._first(batch, len(rest))
@@ -422,7 +425,7 @@ class Subscription(Live):
         self._readers.append(waiter)
         return waiter
 
-    def get(self) -> Coroutine[Any, Any, Message]:
+    def get(self) -> Coroutine[Any, Any, M_co]:
         """The next message; of a group, a job.
 
         Asking for a job says that the one that this task got before is done.
@@ -434,7 +437,7 @@ class Subscription(Live):
         # 3.11, in another one.
         return self._get(None if self.group is None else self._hands.mine())
 
-    async def _get(self, hand: Hand | None) -> Message:
+    async def _get(self, hand: Hand | None) -> M_co:
         while (message := self.take(hand)) is None:
             if self.at_end:
                 assert self._error is not None
@@ -442,7 +445,7 @@ class Subscription(Live):
             await self._wait()
         return message
 
-    def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> AsyncIterator[M_co]:
         """Iterate over the messages until the channel is closed or the block is left.
 
         Of a group, each iteration has its own job in hand, which is done when that is asked for
@@ -450,13 +453,13 @@ class Subscription(Live):
         """
         return self if self.group is None else _Jobs(self, Iteration(self._hands.mine()))
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> M_co:
         """The next message; see ``get()``."""
         # As mostly: what follows is two calls more, a third of the time of a message.
         message = next(self._messages, None)
         return message if message is not None else await self.following(None)
 
-    async def following(self, hand: Hand | None) -> Message:
+    async def following(self, hand: Hand | None) -> M_co:
         """The next message; see ``take()``. Raises StopAsyncIteration at the end."""
         while (message := self.take(hand)) is None:
             if self.at_end:
@@ -480,20 +483,15 @@ class Subscription(Live):
                 await self._wait()
 
 
-class _Jobs:
+class _Jobs(Generic[M_co]):
     """One iteration over the jobs of a group."""
 
-    def __init__(self, subscription: Subscription, hand: Hand) -> None:
+    def __init__(self, subscription: Subscription[M_co], hand: Hand) -> None:
         self._subscription = subscription
         self._hand = hand
 
-    def __aiter__(self) -> _Jobs:
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> M_co:
         return await self._subscription.following(self._hand)
-
-
-def _add(missed: int, more: int) -> int:
-    """Unknown and any number is unknown."""
-    return UNKNOWN if UNKNOWN in {missed, more} else missed + more

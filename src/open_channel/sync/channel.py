@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.members import Member, Stats
+    from open_channel.bus.message import Job
     from open_channel.bus.subscription import Overflow
     from open_channel.channel.conversation import Peer
     from open_channel.channel.socket import ChannelSocket as AsyncSocket
@@ -320,6 +321,28 @@ class Channel(Live):
         """
         return self._join().flush(timeout)
 
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        type: Any = None,
+    ) -> Subscription[Job]: ...
+    @overload
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        group: str | None = None,
+        overflow: Overflow = "drop_oldest",
+        prefetch: int = 8,
+        queue: int | None = None,
+        type: Any = None,
+    ) -> Subscription: ...
     def subscribe(
         self,
         pattern: str,
@@ -329,7 +352,7 @@ class Channel(Live):
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,  # noqa: A002 (the word for it, as in msgspec)
-    ) -> Subscription:
+    ) -> Subscription[Any]:
         """Subscribe to all topics that ``pattern`` matches; use it in ``with``.
 
         The parameters, and what is raised, are those of ``open_channel.Channel.subscribe()``.

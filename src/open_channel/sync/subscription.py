@@ -6,9 +6,10 @@ A thread that finds nothing there sleeps until the loop says that something has 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from open_channel.bus.hands import Hand, Iteration
+from open_channel.bus.message import M_co
 from open_channel.bus.subscription import Subscription as AsyncSubscription
 from open_channel.errors import WaitTimeout
 from open_channel.live import Live
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from open_channel.bus.client import BusClient
-    from open_channel.bus.message import Batch, Message
+    from open_channel.bus.message import Batch
     from open_channel.bus.subscription import Overflow
     from open_channel.sync.bus import Bus
 
@@ -30,7 +31,7 @@ __all__ = ["Subscription"]
 _T = TypeVar("_T")
 
 
-class Subscription(Live):
+class Subscription(Live, Generic[M_co]):
     """One subscription; made by ``channel.subscribe()``.
 
     It is live from when its ``with`` block is entered until that is left: what is published after
@@ -56,7 +57,7 @@ class Subscription(Live):
         self._bell = Bell()
         self._taking = threading.RLock()  # one thread at a time; a signal handler may interrupt it
         self._hands = threading.local()
-        self._inner = AsyncSubscription(
+        self._inner: AsyncSubscription[M_co] = AsyncSubscription(
             self._client,
             pattern,
             group=group,
@@ -117,7 +118,7 @@ class Subscription(Live):
 
     # --- taking ----------------------------------------------------------------------------
 
-    def take(self) -> Message | None:
+    def take(self) -> M_co | None:
         """The next message, if there is one; of a group, as ``get()``."""
         if self._forked():
             self._client().check_open()
@@ -135,7 +136,7 @@ class Subscription(Live):
     def _forked(self) -> bool:
         return self._bus is not None and self._bus.forked
 
-    def following(self, hand: Hand | None, timeout: float | None) -> Message | None:
+    def following(self, hand: Hand | None, timeout: float | None) -> M_co | None:
         """The next message; None at the end. Raises WaitTimeout, and what ended it by an error."""
         return self._wait(lambda: self._inner.take(hand), timeout)
 
@@ -155,7 +156,7 @@ class Subscription(Live):
             raise WaitTimeout(what=f"a message to {self.pattern}", timeout=timeout)
         return found[0]
 
-    def get(self, timeout: float | None = None) -> Message:
+    def get(self, timeout: float | None = None) -> M_co:
         """The next message; of a group, a job.
 
         Asking for a job says that the one that this thread got before is done. ``timeout`` is in
@@ -170,7 +171,7 @@ class Subscription(Live):
             raise self._inner.error.again()
         return message
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[M_co]:
         """Iterate over the messages until the channel is closed or the block is left.
 
         Of a group, each iteration has its own job in hand, which is done when that is asked for
@@ -179,7 +180,7 @@ class Subscription(Live):
         hand = self._hand()
         return self if hand is None else _Jobs(self, Iteration(hand))
 
-    def __next__(self) -> Message:
+    def __next__(self) -> M_co:
         """The next message; see ``get()``."""
         # The fast way: a million messages a second come through here.
         bus = self._bus
@@ -202,17 +203,17 @@ class Subscription(Live):
         return iter(lambda: self._wait(self._inner.take_batch, None), None)
 
 
-class _Jobs:
+class _Jobs(Generic[M_co]):
     """One iteration over the jobs of a group."""
 
-    def __init__(self, subscription: Subscription, hand: Hand) -> None:
+    def __init__(self, subscription: Subscription[M_co], hand: Hand) -> None:
         self._subscription = subscription
         self._hand = hand
 
-    def __iter__(self) -> _Jobs:
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Message:
+    def __next__(self) -> M_co:
         job = self._subscription.following(self._hand, None)
         if job is None:
             raise StopIteration

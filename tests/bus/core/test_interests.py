@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from open_channel.bus.core.interests import Interest, group_key
+from open_channel.bus.core.interests import UNKNOWN, Interest, add_missed, group_key
 from open_channel.bus.core.records import Subscribe
 
 
@@ -31,3 +31,8 @@ def test_a_broker_is_told_all_of_it_and_whether_another_has_confirmed_it():
     interest.confirmed = True
     assert interest.record() == Subscribe(7, "jobs", "g", prefetch=3, confirmed=True)
     assert interest.key == "g jobs"
+
+
+def test_unknown_and_any_number_is_unknown():
+    assert add_missed(2, 3) == 5
+    assert add_missed(2, UNKNOWN) == add_missed(UNKNOWN, 3) == add_missed(UNKNOWN, 0) == UNKNOWN

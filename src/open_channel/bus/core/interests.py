@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from open_channel.bus.core.mixed import Mixed
     from open_channel.bus.core.records import End, MemberInfo, Publication
 
-__all__ = ["UNKNOWN", "Awaiting", "Interest", "Key", "MemberUser", "Sink"]
+__all__ = ["UNKNOWN", "Awaiting", "Interest", "Key", "MemberUser", "Sink", "add_missed"]
 
 UNKNOWN = -1
 """How many messages are missing when nobody knows."""
@@ -138,3 +138,8 @@ class Interest:
 def group_key(group: str, pattern: str) -> str:
     """What identifies a group: its name and its pattern. Empty: requests, and no group at all."""
     return f"{group} {pattern}" if group else ""
+
+
+def add_missed(missed: int, more: int) -> int:
+    """How many are missing in all: unknown and any number is unknown."""
+    return UNKNOWN if UNKNOWN in {missed, more} else missed + more
