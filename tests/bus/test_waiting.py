@@ -278,3 +278,15 @@ async def test_a_cancellation_keeps_its_message(
             await waiting
         assert caught.value.args == ("out of patience",)
         never.set()
+
+
+async def test_a_subscription_that_is_asked_in_vain_keeps_nothing_of_who_has_asked(join: Joiner):
+    shop = await join()
+    async with shop.subscribe("t") as subscription:
+        for _ in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(subscription.get(), 1e-6)
+        assert len(subscription._readers) == 0
+        await shop.publish("t", 1)
+        async with asyncio.timeout(DEADLINE):
+            assert (await subscription.get()).data == 1

@@ -1,4 +1,7 @@
-"""``Waiter`` alone: what awaits it goes on once, in the right turn and the right context."""
+"""``Waiter`` alone: what awaits it goes on once, in the right turn and the right context.
+
+And several of them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from open_channel.channel.waiter import Waiter
+from open_channel.channel.waiter import Waiter, Waiters
 
 
 @pytest.fixture
@@ -217,3 +220,48 @@ async def test_a_task_that_waits_can_be_inspected(waiter: Waiter):
     assert task.get_stack()
     waiter.wake()
     await task
+
+
+# --- several --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("now", [True, False])
+async def test_all_who_wait_are_woken(now: bool):
+    waiters, loop = Waiters(), asyncio.get_running_loop()
+    tasks = [asyncio.create_task(waiters.wait(loop)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert len(waiters) == 3
+    loop.call_soon(lambda: waiters.wake(now=now))
+    await asyncio.gather(*tasks)
+    assert len(waiters) == 0
+
+
+async def test_who_is_woken_may_wait_again():
+    waiters, loop = Waiters(), asyncio.get_running_loop()
+    again = asyncio.Event()
+
+    async def wait_twice() -> None:
+        await waiters.wait(loop)
+        again.set()
+        await waiters.wait(loop)
+
+    task = asyncio.create_task(wait_twice())
+    await asyncio.sleep(0)
+    loop.call_soon(lambda: waiters.wake(now=True))
+    await again.wait()
+    assert len(waiters) == 1
+    waiters.wake()
+    await task
+
+
+async def test_who_is_cancelled_is_forgotten_and_the_others_wait_on():
+    waiters, loop = Waiters(), asyncio.get_running_loop()
+    first, second = (asyncio.create_task(waiters.wait(loop)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert len(waiters) == 1
+    assert not second.done()
+    waiters.wake()
+    await second

@@ -17,7 +17,7 @@ from open_channel.bus.core.interests import Interest, add_missed
 from open_channel.bus.core.subjects import MAX_TOPIC, check_pattern
 from open_channel.bus.hands import Hands, Iteration
 from open_channel.bus.message import OBJECT, Batch, Job, M_co, Mix, Origins, size_of
-from open_channel.channel.waiter import Waiter
+from open_channel.channel.waiter import Waiters
 from open_channel.errors import ChannelClosed, JobLost
 from open_channel.live import Live
 
@@ -91,7 +91,7 @@ class Subscription(Live, Generic[M_co]):
         self._in_hand: dict[tuple[bytes, int], Job] = {}
         self._hands = Hands()
         self._error: ChannelError | None = None
-        self._readers: list[Waiter] = []
+        self._readers = Waiters()
         self.missed = 0
         """Counts the messages this subscription has lost, those of unknown number left out."""
         self.on_change: Callable[[], None] | None = None
@@ -413,17 +413,13 @@ class Subscription(Live, Generic[M_co]):
 
     def wake(self, *, now: bool) -> None:
         """There is something to take, or there never will be again."""
-        readers, self._readers = self._readers, []
-        for reader in readers:
-            reader.wake(now=now)
+        self._readers.wake(now=now)
         if self.on_change is not None:
             self.on_change()
 
-    def _wait(self) -> Waiter:
+    def _wait(self) -> Coroutine[Any, Any, None]:
         assert self._client is not None
-        waiter = Waiter(self._client.loop)
-        self._readers.append(waiter)
-        return waiter
+        return self._readers.wait(self._client.loop)
 
     def get(self) -> Coroutine[Any, Any, M_co]:
         """The next message; of a group, a job.

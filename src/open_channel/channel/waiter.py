@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextvars import Context
 
-__all__ = ["Waiter"]
+__all__ = ["Waiter", "Waiters"]
 
 
 class Waiter:
@@ -92,3 +92,34 @@ class Waiter:
         if self._callback is not None:
             self._loop.call_soon(self._callback, self, context=self._context)
         return True
+
+
+class Waiters:
+    """The tasks that wait for one thing.
+
+    One that is cancelled is forgotten at once: what is asked for again and again under a timeout
+    may be long in coming.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[Waiter, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait to be woken. Can be cancelled."""
+        waiter = Waiter(loop)
+        self._waiting[waiter] = None
+        try:
+            await waiter
+        finally:
+            self._waiting.pop(waiter, None)
+
+    def wake(self, *, now: bool = False) -> None:
+        """Let all of them go on: see ``Waiter.wake()``."""
+        waiting, self._waiting = self._waiting, {}  # first: who is woken may wait again at once
+        for waiter in waiting:
+            waiter.wake(now=now)
