@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from typing import Any
 
+import msgspec
 import pytest
 
-from open_channel import MemberChange, WaitTimeout, open_channel
+from open_channel import Member, MemberChange, WaitTimeout, open_channel
 from tests.bus.conftest import Joiner
 
 
@@ -58,6 +60,44 @@ async def test_members_are_watched(join: Joiner):
     assert changes[1].member.labels == {"a": "b"}
     await shop.close()
     await watching
+
+
+# --- as values ------------------------------------------------------------------------------------
+
+
+def member(**facts: Any) -> Member:
+    known = {"id": "ab" * 16, "pid": 7, "hosting": frozenset({"broker"}), "labels": {"a": "b"}}
+    return Member(**{**known, **facts})
+
+
+async def test_members_and_changes_can_be_in_sets(join: Joiner):
+    shop, other = await join(labels={"role": "web"}), await join(hosts=False)
+    await until(lambda: len(shop.members) == 2)
+    assert set(shop.members) == set(shop.members)
+    assert {member.id for member in set(shop.members)} == {shop.member, other.member}
+
+
+def test_what_is_equal_has_equal_hashes():
+    assert member() == member()
+    assert hash(member()) == hash(member())
+    assert len({member(), member(), member(pid=8), member(labels={}), member(hosting=())}) == 4
+    joined, again = MemberChange("joined", member()), MemberChange("joined", member())
+    assert joined == again
+    assert len({joined, again, MemberChange("left", member())}) == 2
+
+
+def test_a_member_can_be_decoded():
+    data = msgspec.json.encode(MemberChange("left", member()))
+    assert msgspec.json.decode(data, type=MemberChange) == MemberChange("left", member())
+
+
+async def test_members_can_be_asked_for(join: Joiner):
+    shop = await join(labels={"role": "web"})
+    async with shop.serve("who", lambda _: shop.members):
+        assert await shop.request("who", type=list[Member]) == shop.members
+
+
+# --- the bus, locks -------------------------------------------------------------------------------
 
 
 async def test_the_broker_is_handed_over(join: Joiner):

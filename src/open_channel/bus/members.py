@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+
+# At run time too: whoever decodes into a Member looks at its hints.
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from open_channel.channel.listener import SERVICE as LISTENER
@@ -11,8 +14,6 @@ from open_channel.io.lockfile import is_locked, read_file
 from open_channel.protocol.records import decode_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from open_channel.io.directory import ChannelFiles
 
 __all__ = ["Member", "MemberChange", "Stats", "listener_host"]
@@ -27,7 +28,7 @@ class Member:
     pid: int
     hosting: frozenset[str]
     """The services it hosts now: ``"broker"``, ``"listener"``, both or none."""
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] = field(hash=False)  # a mapping need not have one
     """What it was opened with."""
 
 
