@@ -45,7 +45,7 @@ from open_channel.protocol.limits import Limits
 
 if TYPE_CHECKING:
     from open_channel.bus.locks import Lock
-    from open_channel.bus.members import Member, MemberChange, Stats
+    from open_channel.bus.members import Member, MemberChange, MemberChanges, Stats
     from open_channel.bus.message import Batch, Job, Message
     from open_channel.bus.service import Service
     from open_channel.bus.subscription import Subscription
@@ -71,6 +71,7 @@ __all__ = [
     "Lock",
     "Member",
     "MemberChange",
+    "MemberChanges",
     "Message",
     "MessageTooLarge",
     "NameCollision",
@@ -105,6 +106,7 @@ _LATER = {
     "Lock": "locks",
     "Member": "members",
     "MemberChange": "members",
+    "MemberChanges": "members",
     "Message": "message",
     "Service": "service",
     "Stats": "members",

@@ -159,6 +159,7 @@ def test_what_has_arrived_stays_the_parents(run: Programs):
                 shop.subscribe("t", group="g") as jobs,
                 shop.subscribe("t") as plain,
             ):
+                changes = shop.watch_members()
                 for number in range(3):
                     await shop.publish("t", number)
                 while plain.backlog < 3:
@@ -166,22 +167,25 @@ def test_what_has_arrived_stays_the_parents(run: Programs):
                 first = (await jobs.get()).data, (await plain.get()).data
                 if not os.fork():
                     asyncio.events._set_running_loop(None)
-                    asyncio.run(child(jobs, plain))
+                    asyncio.run(child(jobs, plain, changes))
                     os._exit(0)
                 os.wait()
                 print(first, [((await jobs.get()).data, (await plain.get()).data) for _ in "ab"])
 
-        async def child(jobs, plain):
-            for taking in (jobs.get, plain.get, lambda: anext(aiter(jobs)), plain.__anext__):
+        async def child(jobs, plain, changes):
+            for taking in (
+                jobs.get, plain.get, lambda: anext(aiter(jobs)), plain.__anext__,
+                changes.get, changes.__anext__,
+            ):
                 try:
-                    print((await taking()).data, flush=True)
+                    print(await taking(), flush=True)
                 except ChannelForked:
                     print("forked", flush=True)
 
         asyncio.run(main())
         """
     )
-    assert [program.line() for _ in range(4)] == ["forked"] * 4
+    assert [program.line() for _ in range(6)] == ["forked"] * 6
     assert program.line() == "(0, 0) [(1, 1), (2, 2)]"
 
 

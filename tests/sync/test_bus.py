@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from open_channel import (
     ChannelClosed,
     Job,
     Limits,
+    MemberChange,
     Message,
     OutboxFull,
     ResponderError,
     WaitTimeout,
 )
-from open_channel.sync import Channel, Subscription
+from open_channel.sync import Channel, MemberChanges, Subscription
 from tests.channel.programs import Programs
 from tests.processes import wait_for
 
@@ -135,6 +137,40 @@ def test_watching_has_a_timeout_and_an_end(join: Join):
     with shop.watch_members() as others:
         shop.close()
         assert list(others) == []
+
+
+def test_threads_that_watch_share_the_changes_and_end(join: Join):
+    shop = join()
+    seen: list[MemberChange] = []
+
+    def watch(changes: MemberChanges) -> None:
+        for change in changes:
+            seen.append(change)
+
+    with ThreadPoolExecutor() as pool:
+        with shop.watch_members() as changes:
+            waiting = [pool.submit(watch, changes) for _ in range(3)]
+            with join(hosts=False):
+                wait_for(lambda: len(seen) == 1, "it has joined")
+            wait_for(lambda: len(seen) == 2, "it has left")
+            assert repr(changes) == "<sync <MemberChanges 'shop', 0 to take>>"
+        for thread in waiting:
+            thread.result(DEADLINE)
+    assert [change.kind for change in seen] == ["joined", "left"]
+    assert repr(changes) == "<sync <MemberChanges 'shop', 0 to take, ended>>"
+
+
+@pytest.mark.parametrize("end", ["close", "__del__"])
+def test_watching_leaves_nothing_behind(join: Join, end: str):
+    shop = join()
+    watches: set[Any] = shop._join().client.watches
+    changes = shop.watch_members()
+    assert len(watches) == 1
+    if end == "close":
+        changes.close()
+    else:
+        del changes
+    wait_for(lambda: gc.collect() is not None and not watches, "nobody is told any more")
 
 
 # --- threads --------------------------------------------------------------------------------------

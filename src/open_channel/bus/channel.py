@@ -23,12 +23,12 @@ from open_channel.errors import ChannelClosed, OutboxFull
 from open_channel.protocol.batches import OVERHEAD
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.locks import Lock
-    from open_channel.bus.members import Member, MemberChange, Stats
+    from open_channel.bus.members import Member, MemberChanges, Stats
     from open_channel.bus.message import Job
     from open_channel.bus.service import Handler, Service
     from open_channel.bus.subscription import Overflow, Subscription
@@ -413,11 +413,16 @@ class Channel(SocketChannel):
         """
         return (self._bus or self._join_bus()).members()
 
-    async def watch_members(self) -> AsyncIterator[MemberChange]:
-        """Iterate over the members that join and leave from now on, until the channel is closed."""
+    def watch_members(self) -> MemberChanges:
+        """An iterator over the members that join and leave from now on, until it is closed.
+
+        Each step of it can be cancelled: no change is lost by it, and the next step goes on.
+        Raises what closed the channel.
+        """
         bus = self._join_bus()
-        async for change in bus.changes():
-            yield change
+        from open_channel.bus.members import MemberChanges
+
+        return MemberChanges(bus)
 
     def lock(self, name: str, *, timeout: float | None = None) -> Lock:
         """A lock that one process at a time holds; use it in ``async with``.

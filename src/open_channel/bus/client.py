@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest
@@ -17,7 +17,7 @@ from open_channel.bus.core.records import ENCODED, Flag, MemberInfo
 from open_channel.bus.core.row import NAMED
 from open_channel.bus.core.subjects import check_topic
 from open_channel.bus.host import PATIENCE, SERVICE, BrokerHost
-from open_channel.bus.members import Member, MemberChange, Stats, listener_host
+from open_channel.bus.members import Member, MemberChange, Stats, Watch, listener_host
 from open_channel.bus.requests import Requests
 from open_channel.bus.subscription import Subscription
 from open_channel.bus.waiting import Turns, Waiting, fair_share
@@ -35,7 +35,7 @@ from open_channel.io.threads import check_thread
 from open_channel.protocol.batches import LARGE, OVERHEAD, SEAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from open_channel.bus.core.interests import Awaiting
     from open_channel.bus.requests import Replies
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from open_channel.protocol.control import Welcome
     from open_channel.protocol.limits import Limits
 
-__all__ = ["BusClient", "Change"]
+__all__ = ["BusClient"]
 
 _log = logging.getLogger("open_channel")
 
@@ -52,13 +52,6 @@ _TOPICS = 65536  # how many topics are remembered as checked
 _EVERYONE = int(Flag.EVERYONE)
 _DELAY = 0.02  # seconds that the receipt of a reply may wait for something to travel with
 _UNBOUNDED = 2**62  # the bus bounds what it queues itself: see MemberCore and Seat
-
-
-class Change(NamedTuple):
-    """A member has come or gone."""
-
-    kind: Literal["joined", "left"]
-    member: MemberInfo
 
 
 class BusClient:
@@ -97,7 +90,8 @@ class BusClient:
         self._scheduled = False
         self.requests = Requests(self)
         self._touched: set[Subscription | Replies] = set()
-        self._watchers: set[Callable[[Change | None], None]] = set()
+        self.watches: set[Watch] = set()
+        """Those that are told who comes and goes."""
         self._on_end: set[Callable[[ChannelError], None]] = set()
         self._leaving: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -231,26 +225,23 @@ class BusClient:
 
     def joined(self, member: MemberInfo) -> None:
         """See ``MemberUser``."""
-        self._tell(Change("joined", member))
+        self._tell("joined", member)
         self.waiting.wake()
 
     def left(self, member: MemberInfo) -> None:
         """See ``MemberUser``."""
-        self._tell(Change("left", member))
+        self._tell("left", member)
 
     def has_room(self) -> None:
         """See ``MemberUser``."""
         self.waiting.wake()
         self.turns.look()
 
-    def _tell(self, change: Change | None) -> None:
-        for watcher in list(self._watchers):
-            watcher(change)
-
-    def watch(self, watcher: Callable[[Change | None], None]) -> Callable[[], None]:
-        """Call ``watcher`` with each change, None at the end; returns what ends that."""
-        self._watchers.add(watcher)
-        return lambda: self._watchers.discard(watcher)
+    def _tell(self, kind: Literal["joined", "left"], member: MemberInfo) -> None:
+        if self.watches:
+            change = MemberChange(kind, self._member(member, listener_host(self.member.files)))
+            for watch in list(self.watches):
+                watch.put(change)
 
     def when_ended(self, callback: Callable[[ChannelError], None]) -> Callable[[], None]:
         """Call back when the bus is closed; returns what takes that back."""
@@ -394,18 +385,6 @@ class BusClient:
             hosting.add("listener")
         return Member(member, info.pid, frozenset(hosting), dict(info.labels))
 
-    async def changes(self) -> AsyncIterator[MemberChange]:
-        """See ``Channel.watch_members()``."""
-        self.check_open()
-        waiting: asyncio.Queue[Change | None] = asyncio.Queue()
-        self._watchers.add(waiting.put_nowait)
-        try:
-            while (change := await waiting.get()) is not None:
-                member = self._member(change.member, listener_host(self.member.files))
-                yield MemberChange(change.kind, member)
-        finally:
-            self._watchers.discard(waiting.put_nowait)
-
     def stats(self) -> Stats:
         """See ``Channel.stats()``."""
         self.check_open()
@@ -474,7 +453,8 @@ class BusClient:
             self._alarm.cancel()
         self.waiting.end(error)
         self.turns.look()
-        self._tell(None)
+        for watch in list(self.watches):
+            watch.end(error)
         self.requests.failed(error)
         for callback in list(self._on_end):
             callback(error)
