@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+
+from tests.docs.snippets import ROOT
 
 DEADLINE = 30.0
 COMMANDS = ("demo", "ls", "info", "doctor", "pub", "sub", "req", "members", "top")
@@ -62,6 +66,15 @@ def test_any_other_missing_module_is_not_hidden():
     result = python("-c", code)
     assert result.returncode == 1
     assert f"ModuleNotFoundError: import of {module} halted" in result.stderr
+
+
+def test_the_extra_takes_no_typer_that_fails_with_todays_click():
+    """Typer 0.15.3 takes any click, and its help fails with click 8.2."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extra = map(Requirement, project["optional-dependencies"]["cli"])
+    (typer,) = [requirement.specifier for requirement in extra if requirement.name == "typer"]
+    assert list(typer.filter(["0.15.0", "0.15.3", "0.16.0"])) == ["0.16.0"]
+    assert metadata.version("typer") in typer
 
 
 def test_the_library_does_not_import_the_extra():
