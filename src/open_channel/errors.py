@@ -6,8 +6,9 @@
     ├── DirectoryInsecure (PermissionError) the directory is not ours alone
     ├── PathTooLong (ValueError)            the socket's path does not fit a sun_path
     ├── NoThread (RuntimeError)             the library's own thread cannot run
+    ├── ForeignThread (RuntimeError)        used in another thread than its event loop's
     ├── ConnectTimeout (TimeoutError)       nobody answered in time
-    ├── WaitTimeout (TimeoutError)          a blocking call's own timeout passed
+    ├── WaitTimeout (TimeoutError)          a blocking call's own timeout passed, or a lock's
     ├── ChannelClosed (ConnectionError)     used after it was closed, here or by the other side
     ├── ChannelForked (ConnectionError)     an asyncio channel used in a forked child
     ├── Refused (ConnectionError)           the host said no
@@ -162,7 +163,7 @@ class ConnectTimeout(ChannelError, TimeoutError):
 
 
 class WaitTimeout(ChannelError, TimeoutError):
-    """The timeout given to a blocking call passed first; nothing is lost by it."""
+    """The timeout given to a blocking call, or to a lock, passed first; nothing is lost by it."""
 
     text = "{what}: nothing within {timeout} s"
     what: str
@@ -270,6 +271,7 @@ class JobLost(ChannelError):
 class RequestError(ChannelError):
     """A request that got no reply."""
 
+    text = "no reply from {topic!r}"
     topic: str
 
 
@@ -280,7 +282,10 @@ class NoResponders(RequestError, ConnectionError):
 
 
 class ResponderDied(RequestError, ConnectionError):
-    """Who had the request in hand has died or left; it may have done the work, or some of it."""
+    """Who had the request in hand has died or left; it may have done the work, or some of it.
+
+    ``responder`` is the member that was asked by its id; empty where that was anybody.
+    """
 
     text = "the responder of {topic!r} died or left before it replied"
     responder: str

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import multiprocessing
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ FACTS: dict[str, dict[str, Any]] = {
     "TopicInvalid": {"topic": "a..b", "reason": "it has an empty token"},
     "PayloadInvalid": {"topic": "orders", "sender": "pid 7", "reason": "Expected `int`"},
     "JobLost": {"topic": "jobs", "publisher": "ab" * 16, "number": 7},
-    "RequestError": {"reason": "no reply"},
+    "RequestError": {"topic": "price"},
     "NoResponders": {"topic": "price"},
     "ResponderDied": {"topic": "price", "responder": ""},
     "ResponderError": {
@@ -77,6 +79,19 @@ def make(name: str) -> errors.ChannelError:
     error = getattr(errors, name)(**FACTS[name])
     assert isinstance(error, errors.ChannelError)
     return error
+
+
+@every_error
+def test_its_facts_are_those_that_it_declares(name: str):
+    """What somebody may rely on who catches it, or one of its bases."""
+    declared = {fact for kind in type(make(name)).__mro__ for fact in inspect.get_annotations(kind)}
+    assert FACTS[name].keys() == (declared - {"text"} or {"reason"})
+
+
+def test_the_tree_shows_each_error():
+    assert errors.__doc__ is not None
+    shown = re.findall(r"── (\w+)", errors.__doc__)
+    assert sorted([*shown, "ChannelError"]) == sorted(errors.__all__)
 
 
 @every_error
