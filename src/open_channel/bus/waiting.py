@@ -135,10 +135,11 @@ class Turns:
         """Let others run, wait until it is this task's turn and there is room; then ``send()``.
 
         ``send()`` may raise OutboxFull: it is called again when some of that is acknowledged.
-        Raises what else it raises, and what closed the channel. When it is cancelled nothing was
-        sent.
+        Raises what else it raises, what closed the channel, and ForeignThread in another thread.
+        When it is cancelled nothing was sent.
         """
         client = self._client
+        client.check_usable()
         turn = _Turn(client.loop, client.limits.drain)
         self._waiting.append(turn)
         while True:
