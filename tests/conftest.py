@@ -71,7 +71,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
         if _is_in(HEAVY, item):
             item.add_marker(pytest.mark.xdist_group("heavy"))
-    items.sort(key=lambda item: item.get_closest_marker("no_cover") is not None)
+    # Of these the heavy ones first: one by one, they take the longest.
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("no_cover") is not None,
+            item.get_closest_marker("xdist_group") is None,
+        )
+    )
 
 
 def _is_in(places: tuple[str, ...], item: pytest.Item) -> bool:

@@ -29,6 +29,8 @@ async def enter(block: Any) -> None:
         raise AssertionError
 
 
+pytestmark = pytest.mark.usefixtures("channel_dir")
+
 USES: dict[str, Callable[[Channel], Any]] = {
     "publish": lambda channel: channel.publish("news", b"foreign"),
     "publish_nowait": lambda channel: channel.publish_nowait("news", b"foreign"),
