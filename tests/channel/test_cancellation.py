@@ -69,6 +69,15 @@ async def test_a_read_in_a_timeout_block_loses_nothing(opened: Opener):
     assert received == list(range(COUNT))
 
 
+async def test_a_read_in_vain_leaves_nothing_behind(opened: Opener):
+    _, socket = await opened.connected("vain", echo)
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await socket.read()
+        assert len(socket._readers) == 0
+
+
 async def test_many_readers_of_which_some_are_cancelled_lose_nothing(opened: Opener):
     _, socket = await opened.connected("readers", count_up)
     received: list[int] = []

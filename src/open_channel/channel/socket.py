@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from open_channel.arguments import check_timeout
 from open_channel.channel.conversation import CLOSED_HERE, Conversation
-from open_channel.channel.waiter import Waiter
+from open_channel.channel.waiter import Waiters
 from open_channel.errors import ChannelClosed
 from open_channel.protocol.states import SendState, SessionState
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from types import TracebackType
+    from typing import Any
 
     from open_channel.channel.interfaces import SocketOwner
     from open_channel.io.session_io import SessionIO
@@ -42,8 +44,8 @@ class ChannelSocket(Conversation):
         self._socket_owner = owner
         self._loop = asyncio.get_running_loop()
         self._fair = _FAIR
-        self._readers: list[Waiter] = []
-        self._drainers: list[Waiter] = []
+        self._readers = Waiters()
+        self._drainers = Waiters()
 
     async def drain(self) -> None:
         """Wait while the outbox is over its limit (``drain`` bytes); let others run now and then.
@@ -58,7 +60,7 @@ class ChannelSocket(Conversation):
             self._fair = outbox.batches + _FAIR
             await asyncio.sleep(0)
         while outbox.over and self._error is None:
-            await self._wait(self._drainers)
+            await self._drainers.wait(self._loop)
         if self._error is not None:
             raise self._error.again()
 
@@ -71,9 +73,9 @@ class ChannelSocket(Conversation):
         """
         messages = self._messages
         while not messages:
-            if (waiter := self._wait_for_more()) is None:
+            if (more := self._wait_for_more()) is None:
                 return b""
-            await waiter
+            await more
         if not self._io.scheduled:
             self._io.schedule()
         self._inbox.in_hand = self._unfinished
@@ -87,16 +89,16 @@ class ChannelSocket(Conversation):
         """The next message; see ``read()``."""
         messages = self._messages
         while not messages:
-            if (waiter := self._wait_for_more()) is None:
+            if (more := self._wait_for_more()) is None:
                 raise StopAsyncIteration
-            await waiter
+            await more
         # As in read(): one call less for each message is worth more than not writing it twice.
         if not self._io.scheduled:
             self._io.schedule()
         self._inbox.in_hand = self._unfinished
         return messages.popleft()
 
-    def _wait_for_more(self) -> Waiter | None:
+    def _wait_for_more(self) -> Coroutine[Any, Any, None] | None:
         """What to await before there may be a message; None at the end."""
         self._inbox.in_hand = 0
         if self._inbox.ended:
@@ -104,27 +106,22 @@ class ChannelSocket(Conversation):
             return None
         if not self._io.scheduled:
             self._io.schedule()
-        return self._wait(self._readers)
-
-    def _wait(self, waiters: list[Waiter]) -> Waiter:
-        waiter = Waiter(self._loop)
-        waiters.append(waiter)
-        return waiter
+        return self._readers.wait(self._loop)
 
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
         """See ``SessionUser``."""
         # Each time but the last, many of them would be woken to wait again.
         if acknowledged and self._drainers and not self._outbox.over:
-            _wake(self._drainers)
+            self._drainers.wake()
         if arrived and self._readers:
-            _wake(self._readers, now=True)
+            self._readers.wake(now=True)
         if self.on_change is not None:
             self.on_change()
 
     def over(self) -> None:
         """See ``SessionUser``."""
-        _wake(self._drainers)
-        _wake(self._readers)
+        self._drainers.wake()
+        self._readers.wake()
         super().over()
 
     async def wait_connected(self) -> None:
@@ -172,7 +169,7 @@ class ChannelSocket(Conversation):
             else:
                 self._io.flush()
         while not outbox.delivered and self._io.session.state is not SessionState.CLOSED:
-            await self._wait(self._drainers)
+            await self._drainers.wait(self._loop)
 
     def destroy(self) -> None:
         """Close the socket at once, and on the client's side the channel; again is harmless.
@@ -201,13 +198,3 @@ class ChannelSocket(Conversation):
             await self.close()
         else:
             self.destroy()
-
-
-def _wake(waiters: list[Waiter], *, now: bool = False) -> None:
-    if len(waiters) == 1:
-        waiters.pop().wake(now=now)
-        return
-    woken = waiters[:]
-    waiters.clear()  # first: who is woken may wait again at once
-    for waiter in woken:
-        waiter.wake(now=now)
