@@ -452,7 +452,7 @@ class BusClient:
         if self._alarm is not None:
             self._alarm.cancel()
         self.waiting.end(error)
-        self.turns.look()
+        self.turns.end()
         for watch in list(self.watches):
             watch.end(error)
         self.requests.failed(error)

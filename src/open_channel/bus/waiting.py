@@ -159,8 +159,14 @@ class Turns:
                 turn = _Turn(client.loop, full.size - 1)
                 self._waiting.appendleft(turn)
 
+    def end(self) -> None:
+        """The channel is closed: each finds out, and raises what closed it."""
+        for turn in self._waiting:
+            turn.waiter.wake()
+        self._waiting.clear()
+
     def look(self) -> None:
-        """Something is acknowledged, or over: somebody may go on in the loop's next turn."""
+        """Something is acknowledged: somebody may go on in the loop's next turn."""
         if self._waiting and not self._looks:
             self._looks = True
             self._client.loop.call_soon(self._go_on)
@@ -168,18 +174,16 @@ class Turns:
     def _go_on(self) -> None:
         self._looks = False
         client, waiting = self._client, self._waiting
-        if client.error is None:
-            client.open_room()
-        while waiting and (client.error is not None or self._fits(waiting[0])):
-            if client.room <= 0 and client.error is None:
+        if client.error is not None:
+            return
+        client.open_room()
+        while waiting and client.core.backlog <= waiting[0].limit:
+            if client.room <= 0:
                 self.look()
                 break
             waiting.popleft().waiter.wake(now=True)
         if waiting:
             client.close_room()
-
-    def _fits(self, turn: _Turn) -> bool:
-        return self._client.core.backlog <= turn.limit
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
