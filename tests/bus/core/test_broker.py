@@ -10,36 +10,35 @@ from open_channel.bus.core.interests import UNKNOWN
 from open_channel.errors import RemoteProtocolError
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
-from tests.bus.core.verbs import BOUNDS, Asks, Bench, Member, Sub, info, publication, written
+from tests.bus.core.verbs import (
+    BOUNDS,
+    Asks,
+    Bench,
+    Member,
+    Sub,
+    info,
+    publication,
+    subscribe,
+    written,
+)
 
 TOPIC = b"t"
 LAG, GRACE = 1.5, 7.0
-
-
-@pytest.fixture
-def members() -> list[Member]:
-    return [Member(number) for number in (1, 2, 3)]
-
-
-@pytest.fixture
-def bench(members: list[Member]) -> Bench:
-    """All of them in touch with a broker that expects nobody."""
-    bench = Bench(*members)
-    assert bench.broker.settled
-    return bench
-
-
-def subscribe(bench: Bench, member: Member, pattern: str = "t", **options: object) -> Sub:
-    sub = Sub(member, pattern, **options)
-    bench.pump()
-    assert sub.is_live
-    return sub
 
 
 def publish(member: Member, *bodies: bytes, topic: bytes = TOPIC) -> None:
     for body in bodies:
         member.core.publish(topic, body, 0)
     member.core.seal()
+
+
+def left_out(bench: Bench, publisher: Member, away: Member) -> Bench:
+    """Another host, at the end of whose grace somebody is left out of a message."""
+    bench = bench.succeeded_by(without=[away])
+    publish(publisher, b"1")
+    bench.pump()
+    bench.wait(GRACE)
+    return bench
 
 
 def seat(bench: Bench, member: Member):
@@ -191,10 +190,7 @@ def test_the_death_of_the_last_one_settles_it(bench: Bench, members: list[Member
 def test_after_the_grace_publishers_are_told_who_was_left_out(bench: Bench, members: list[Member]):
     one, two, three = members
     sub = subscribe(bench, three)
-    bench = bench.succeeded_by(without=[three])
-    publish(one, b"1")
-    bench.pump()
-    bench.wait(GRACE)
+    bench = left_out(bench, one, three)
     bench.pump()
     assert one.core.held == 0
     assert one.core.without == {three.id: 1}
@@ -238,10 +234,7 @@ def test_who_was_left_out_and_dies_is_named_no_more(bench: Bench, members: list[
     one, two, three = members
     subscribe(bench, three)
     subscribe(bench, two, group="g")
-    bench = bench.succeeded_by(without=[three])
-    publish(one, b"1")
-    bench.pump()
-    bench.wait(GRACE)
+    bench = left_out(bench, one, three)
     bench.pump()
     assert one.core.without == {three.id: 1}
     bench.open(three)
@@ -255,10 +248,7 @@ def test_who_was_left_out_and_dies_is_named_no_more(bench: Bench, members: list[
 def test_nobody_remembers_a_gap_for_one_who_has_died(bench: Bench, members: list[Member]):
     one, _, three = members
     subscribe(bench, three)
-    bench = bench.succeeded_by(without=[three])
-    publish(one, b"1")
-    bench.pump()
-    bench.wait(GRACE)
+    bench = left_out(bench, one, three)
     bench.open(three)
     bench.say(three)  # the gap is on its way
     gone = bench.broker.seats[one.id]
@@ -271,10 +261,7 @@ def test_nobody_remembers_a_gap_for_one_who_has_died(bench: Bench, members: list
 def test_a_host_after_that_adopts_the_table(bench: Bench, members: list[Member]):
     one, _, three = members
     sub = subscribe(bench, three)
-    bench = bench.succeeded_by(without=[three])
-    publish(one, b"1")
-    bench.pump()
-    bench.wait(GRACE)
+    bench = left_out(bench, one, three)
     bench.pump()
     bench = bench.succeeded_by(without=[one])
     assert sub.missed == []
@@ -536,10 +523,7 @@ def test_replies_and_done_jobs_wait_for_one_that_is_out_of_touch(
 def test_a_gap_counts_as_told_only_once_the_member_is_whole(bench: Bench, members: list[Member]):
     one, _, three = members
     subscribe(bench, three)
-    bench = bench.succeeded_by(without=[three])
-    publish(one, b"1")
-    bench.pump()
-    bench.wait(GRACE)
+    bench = left_out(bench, one, three)
     bench.open(three)
     bench.say(three)
     bench.pump()

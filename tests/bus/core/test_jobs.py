@@ -22,17 +22,6 @@ TOPIC = b"t"
 LAG, GRACE = 1.5, 7.0
 
 
-@pytest.fixture
-def members() -> list[Member]:
-    """A publisher, and two that do its work."""
-    return [Member(number) for number in (1, 2, 3)]
-
-
-@pytest.fixture
-def bench(members: list[Member]) -> Bench:
-    return Bench(*members)
-
-
 def jobs(bench: Bench) -> Jobs:
     return bench.broker._routing.jobs
 

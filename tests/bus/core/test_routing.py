@@ -27,17 +27,6 @@ LAG, GRACE = 1.5, 7.0
 EVERYONE = int(Flag.EVERYONE)
 
 
-@pytest.fixture
-def members() -> list[Member]:
-    """A publisher, and two that do its work."""
-    return [Member(number) for number in (1, 2, 3)]
-
-
-@pytest.fixture
-def bench(members: list[Member]) -> Bench:
-    return Bench(*members)
-
-
 def routing(bench: Bench):
     return bench.broker._routing
 
