@@ -23,16 +23,12 @@ from open_channel.io.background import background_loop
 from open_channel.sync import Channel, ChannelSocket, portal
 from open_channel.sync import open_channel as open_blocking
 from tests.processes import wait_for
+from tests.sync.listeners import echo
 
 Opened = Callable[..., Channel]
 
 SMALL = Limits(window=1024, drain=2048, outbox=1 << 20)
 DEADLINE = 20.0
-
-
-def echo(socket: ChannelSocket) -> None:
-    for message in socket:
-        socket.write(message)
 
 
 # --- timeouts -------------------------------------------------------------------------------------

@@ -11,18 +11,14 @@ import pytest
 
 from open_channel import NoThread
 from open_channel.io.background import background_loop
-from open_channel.sync import Channel, ChannelSocket
+from open_channel.sync import Channel
 from tests.channel.programs import Programs
 from tests.processes import wait_for
+from tests.sync.listeners import echo
 
 DEADLINE = 20.0
 
 _T = TypeVar("_T")
-
-
-def echo(socket: ChannelSocket) -> None:
-    for message in socket:
-        socket.write(message)
 
 
 def there(function: Callable[[], _T]) -> _T:

@@ -11,15 +11,11 @@ import pytest
 from open_channel.sync import Channel, ChannelSocket
 from tests.channel.programs import Programs
 from tests.processes import wait_for
+from tests.sync.listeners import echo
 
 Opened = Callable[..., Channel]
 
 DEADLINE = 20.0
-
-
-def echo(socket: ChannelSocket) -> None:
-    for message in socket:
-        socket.write(message)
 
 
 class Record:
