@@ -89,13 +89,13 @@ class Script:
             ack = chance.number() if chance.one_in(5) else int(chance.random() * 12)
             data = frame(Kind.ACK, 0, ack)
         elif kind < 0.9:
-            data = frame(int(chance.random() * 12), chance.number(32), chance.number(), b"")
+            data = frame(int(chance.random() * 14), chance.number(32), chance.number(), b"")
         elif kind < 0.91:
             data = frame(chance.pick((Kind.END, Kind.GOODBYE)))
         elif kind < 0.92:
             data = shared.offer(chance) + shared.told(chance, speaker)
             if chance.one_in(3):
-                data += frame(Kind.TAKEN)
+                data += shared.said(chance)
         elif kind < 0.94:
             data = frame(Kind.MESSAGES, 1, 0, bytes(4) * chance.pick((0, 1, 3000, 20000)))
         else:

@@ -13,7 +13,7 @@ from open_channel.protocol.shared import STAMP, Offer, Place
 from tests.fuzz.chance import Chance
 from tests.fuzz.speech import Speaker, frame
 
-__all__ = ["offer", "told"]
+__all__ = ["offer", "said", "told"]
 
 _NUMBER = 200  # of the descriptor: the same in each run, so that a case can be played again
 _SIZE = 1 << 20
@@ -34,9 +34,9 @@ def _make() -> None:
 def offer(chance: Chance) -> bytes:
     """A frame that offers this memory, mostly."""
     _make()
-    fields = Offer(_NUMBER, _SIZE, _STAMP)
+    fields = Offer(0, _NUMBER, _SIZE, _STAMP)
     if chance.one_in(6):
-        setattr(fields, chance.pick(("descriptor", "size", "stamp")), chance.number(32))
+        setattr(fields, chance.pick(("pid", "descriptor", "size", "stamp")), chance.number(32))
     payload = fields.encode()
     return frame(Kind.OFFER, payload=payload[: chance.number(5)] if chance.one_in(20) else payload)
 
@@ -50,11 +50,22 @@ def told(chance: Chance, speaker: Speaker) -> bytes:
     head = record[: len(record) - length]
     if chance.one_in(12):
         head = chance.mutate(head)
-    at, stamp = _FIRST, _STAMP
+    memory, at, stamp = _STAMP, _FIRST, _STAMP
+    if chance.one_in(20):
+        memory = chance.number()
     if chance.one_in(8):
         at = chance.number()
     if chance.one_in(8):
         stamp = chance.number()
     if chance.one_in(12):
         length = chance.number()
-    return frame(Kind.MESSAGES, 1, payload=Place(at, length, stamp).told(head), flags=SHARED)
+    return frame(
+        Kind.MESSAGES, 1, payload=Place(memory, at, length, stamp).told(head), flags=SHARED
+    )
+
+
+def said(chance: Chance) -> bytes:
+    """A frame about memory that was offered, which a host never needs to hear, or should not."""
+    stamp = STAMP.pack(_STAMP if chance.one_in(2) else chance.number())
+    kind = chance.pick((Kind.TAKEN, Kind.TAKEN, Kind.WITHDRAWN, Kind.HOLDING))
+    return frame(kind, payload=stamp * (1 + (kind is Kind.HOLDING)))

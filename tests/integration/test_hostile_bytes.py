@@ -108,19 +108,24 @@ ATTACKS = {
         messages(b"slow") + messages(bytes(3 << 20)) + messages(bytes(3 << 20)), welcomed=True
     ),
     "part of a message": Attack(messages(b"whole", b"part")[:-2], welcomed=True, logged=False),
-    "an offer that is cut off": Attack(encode(Kind.OFFER, 0, 0, bytes(19)), welcomed=True),
+    "an offer that is cut off": Attack(encode(Kind.OFFER, 0, 0, bytes(23)), welcomed=True),
     "an offer of what is not there, and then of more": Attack(
-        2 * encode(Kind.OFFER, 0, 0, Offer(2**32 - 1, 4096, 7).encode())
-        + told(Place(64, 1 << 19, 7), b"head"),
+        2 * encode(Kind.OFFER, 0, 0, Offer(0, 2**32 - 1, 4096, 7).encode())
+        + told(Place(7, 64, 1 << 19, 7), b"head"),
         welcomed=True,
     ),
     "a message in memory that was not offered": Attack(
-        told(Place(64, 1 << 19, 7), b"head"), welcomed=True
+        told(Place(7, 64, 1 << 19, 7), b"head"), welcomed=True
     ),
-    "an offer that is taken with a payload": Attack(encode(Kind.TAKEN, 0, 0, b"x"), welcomed=True),
+    "an offer that is taken without a name": Attack(encode(Kind.TAKEN), welcomed=True),
+    "an offer that is withdrawn without a name": Attack(encode(Kind.WITHDRAWN), welcomed=True),
     "what was not offered is taken": Attack(
-        encode(Kind.TAKEN) + encode(Kind.ACK, 0, 12345), welcomed=True
+        encode(Kind.TAKEN, 0, 0, bytes(8)) + encode(Kind.ACK, 0, 12345), welcomed=True
     ),
+    "what was not offered is withdrawn": Attack(
+        encode(Kind.WITHDRAWN, 0, 0, bytes(8)) + encode(Kind.ACK, 0, 12345), welcomed=True
+    ),
+    "what was not lent is held": Attack(encode(Kind.HOLDING, 0, 0, bytes(8)), welcomed=True),
     "a goodbye and more": Attack(encode(Kind.GOODBYE) + noise(4, 100), welcomed=True),
 }
 

@@ -50,11 +50,12 @@ def descriptors() -> set[str]:
 def offer_of(arena: Arena) -> Offer:
     offer = arena.offer()
     assert offer is not None
-    return offer
+    assert not offer.pid
+    return Offer(os.getpid(), offer.descriptor, offer.size, offer.stamp)
 
 
 def opened(arena: Arena) -> Foreign:
-    foreign = Foreign.open(os.getpid(), offer_of(arena))
+    foreign = Foreign.open(offer_of(arena))
     assert foreign is not None
     return foreign
 
@@ -72,10 +73,10 @@ def put(arena: Arena, body: bytes) -> Slot:
 
 def test_what_is_put_there_can_be_read_by_another_process(arena: Arena) -> None:
     body = os.urandom(200 * KIB)
-    slot, offer, parent = put(arena, body), offer_of(arena), os.getpid()
+    slot, offer = put(arena, body), offer_of(arena)
 
     def child() -> bool:
-        foreign = Foreign.open(parent, offer)
+        foreign = Foreign.open(offer)
         assert foreign is not None
         there = foreign.at(slot)
         return there is not None and there.readonly and bytes(there) == body and foreign.holds(slot)
@@ -97,7 +98,7 @@ def test_nothing_is_made_before_it_is_needed() -> None:
 
 def test_a_place_is_used_again_when_nobody_has_it(arena: Arena) -> None:
     slot = put(arena, b"x" * 200 * KIB)
-    foreign, was = opened(arena), Place(slot.at, slot.length, slot.stamp)
+    foreign, was = opened(arena), Place(slot.memory, slot.at, slot.length, slot.stamp)
     view = slot.view[:10]
     del slot
     assert foreign.holds(was)  # nothing else was put there yet
@@ -145,7 +146,7 @@ def test_what_was_put_there_outlives_the_arena_in_other_processes() -> None:
     arena.close()
     assert arena.put(b"more") is None
     assert arena.offer() is None
-    assert at(foreign, Place(slot.at, 3, 0)) == b"xxx"
+    assert at(foreign, Place(slot.memory, slot.at, 3, 0)) == b"xxx"
     assert foreign.holds(slot)
     del foreign
     assert descriptors() == before  # though there is a slot still
@@ -209,9 +210,9 @@ def memfd(size: int, seals: int = 0) -> int:
     return descriptor
 
 
-def refused(offer: Offer, pid: int | None = None) -> bool:
+def refused(offer: Offer) -> bool:
     before = descriptors()
-    found = Foreign.open(os.getpid() if pid is None else pid, offer) is None
+    found = Foreign.open(offer) is None
     assert descriptors() == before
     return found
 
@@ -220,20 +221,20 @@ def test_memory_that_could_shrink_under_its_reader_is_refused() -> None:
     for seals, taken in (0, False), (fcntl.F_SEAL_SHRINK, True):
         descriptor = memfd(4096, seals)
         try:
-            assert refused(Offer(descriptor, 4096, 0)) is not taken
+            assert refused(Offer(os.getpid(), descriptor, 4096, 0)) is not taken
         finally:
             os.close(descriptor)
 
 
 def test_memory_that_is_not_what_was_offered_is_refused(arena: Arena) -> None:
     offer = offer_of(arena)
-    descriptor, size, stamp = offer.descriptor, offer.size, offer.stamp
-    assert refused(Offer(descriptor, size, stamp ^ 1))
+    pid, descriptor, size, stamp = os.getpid(), offer.descriptor, offer.size, offer.stamp
+    assert refused(Offer(pid, descriptor, size, stamp ^ 1))
     for other in (0, 2 * MIB, 2**64 - 1):
-        assert refused(Offer(descriptor, other, stamp))
-    assert refused(Offer(2**32 - 1, size, stamp))
-    assert refused(offer, pid=0)
-    assert refused(offer, pid=2**30)
+        assert refused(Offer(pid, descriptor, other, stamp))
+    assert refused(Offer(pid, 2**32 - 1, size, stamp))
+    for other in 0, 2**30, 2**32 - 1:
+        assert refused(Offer(other, descriptor, size, stamp))
     assert not refused(offer)
 
 
@@ -245,16 +246,16 @@ def test_what_is_no_memory_is_refused_and_not_waited_for(tmp_path: Path) -> None
         file.write(bytes(4096))
         file.flush()
         for descriptor in file.fileno(), reading:
-            assert refused(Offer(descriptor, 4096, 0))
+            assert refused(Offer(os.getpid(), descriptor, 4096, 0))
     os.close(reading)
 
 
 def test_a_place_that_is_not_all_there() -> None:
     descriptor = memfd(MIB, fcntl.F_SEAL_SHRINK)
-    foreign = Foreign.open(os.getpid(), Offer(descriptor, MIB, 0))
+    foreign = Foreign.open(Offer(os.getpid(), descriptor, MIB, 0))
     os.close(descriptor)
     assert foreign is not None
     for place, length in (0, 8), (63, 8), (64, MIB), (MIB - 7, 8), (2**64 - 1, 1), (64, 2**64 - 1):
-        assert at(foreign, Place(place, length, 0)) is None
+        assert at(foreign, Place(0, place, length, 0)) is None
     for place, length in (64, 8), (64, MIB - 64), (MIB - 8, 8):
-        assert at(foreign, Place(place, length, 0)) == bytes(length)
+        assert at(foreign, Place(0, place, length, 0)) == bytes(length)

@@ -218,7 +218,7 @@ class Watched(Place):
 
 def test_a_large_message_keeps_its_place_until_it_is_acknowledged():
     box = outbox()
-    place = Watched(64, 200 * KIB, 7)
+    place = Watched(1, 64, 200 * KIB, 7)
     gone = weakref.finalize(place, bool)
     box.write(Large(b"head", bytes(200 * KIB), place=place))
     (large,) = box.take(ALL)
@@ -226,7 +226,8 @@ def test_a_large_message_keeps_its_place_until_it_is_acknowledged():
     (frame,) = decode(whole(large.told(place, 3)))
     assert (frame.kind, frame.flags, frame.number, frame.ack) == (Kind.MESSAGES, SHARED, 1, 3)
     told, head = decode_told(memoryview(frame.payload))
-    assert (told.at, told.length, told.stamp, head) == (64, 200 * KIB, 7, b"head")
+    assert (told.memory, told.at, told.length, told.stamp) == (1, 64, 200 * KIB, 7)
+    assert head == b"head"
     del place, large
     assert gone.alive
     box.acknowledge(1)
@@ -624,3 +625,17 @@ def test_the_end_cannot_be_acknowledged_twice():
     assert not box.acknowledge(1)
     with pytest.raises(RemoteProtocolError):
         box.acknowledge(2)
+
+
+def test_what_the_other_side_has_received_when_it_has_a_batch():
+    box = outbox()
+    box.write(b"one")
+    box.write(b"two")
+    (first,) = box.take(ALL)
+    box.write(b"three")
+    (second,) = box.take(ALL)
+    assert (box.number(first), box.number(second)) == (2, 3)
+    box.acknowledge(2)
+    box.restart()
+    (again,) = box.take(ALL)
+    assert box.number(again) == 1

@@ -512,7 +512,7 @@ def test_a_large_message_is_told_where_it_lies(pair):
 
     def share(batch):
         shared.append(bytes(batch.payload[-1]))
-        return Place(64, len(BODY), 7)
+        return Place(1, 64, len(BODY), 7)
 
     pair.member.session.share = share
     outbox = pair.member.session.outbox
@@ -536,7 +536,7 @@ def test_one_large_message_alone_is_told_with_what_was_consumed(pair):
     pair.send_down()
     pair.member.take_all()
     pair.member.session.share = lambda batch: batch.place
-    pair.member.session.outbox.write(Large(b"head", BODY, place=Place(64, len(BODY), 7)))
+    pair.member.session.outbox.write(Large(b"head", BODY, place=Place(1, 64, len(BODY), 7)))
     (frame,) = decode(whole(b"".join(pair.member.session.transmit(2 * CHUNK))))
     assert (frame.flags, frame.ack) == (SHARED, 1)
 
@@ -546,7 +546,7 @@ def test_what_the_other_side_cannot_read_is_written(pair):
     pair.member.session.share = lambda batch: None
     outbox = pair.member.session.outbox
     there = memoryview(bytearray(BODY))
-    for place in None, Place(64, len(BODY), 7):
+    for place in None, Place(1, 64, len(BODY), 7):
         outbox.write(Large(b"head", there, place=place))
         pieces = pair.member.session.transmit(2 * CHUNK)
         assert (pieces[-1] is there) == (place is None)

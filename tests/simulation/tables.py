@@ -272,6 +272,6 @@ def _protocol(name: str, table: Mapping[tuple[_State, _Event], _State]) -> Itera
 
 
 # Memory is shared by processes, below all that is played here.
-_SHARING = {Kind.OFFER, Kind.TAKEN}
+_SHARING = {Kind.OFFER, Kind.TAKEN, Kind.WITHDRAWN, Kind.HOLDING}
 
 TABLES: frozenset[Step] = frozenset(steps())

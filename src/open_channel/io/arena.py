@@ -17,16 +17,18 @@ import os
 import sys
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakSet
 
 from open_channel.io import fork
 from open_channel.protocol.shared import STAMP, Offer, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Arena", "Foreign", "Slot"]
+
+GiveBack: TypeAlias = "Callable[[tuple[int, int, int]], None]"
 
 _GRAIN = 16 * 1024  # places begin at multiples of it
 _BEFORE = 64  # bytes before a place, for its stamp: copying from a cache line's start is quicker
@@ -35,19 +37,29 @@ _NUMBERS = 1 << 64
 
 
 class Slot(Place):
-    """A place in an arena; when nobody has it any more it is free."""
+    """A place whose bytes stay there as long as somebody has this; then it is given back."""
 
-    __slots__ = ("__weakref__", "_arena", "view")
+    __slots__ = ("__weakref__", "_give_back", "copied", "source", "view")
 
-    def __init__(self, arena: Arena, memory: memoryview, at: int, length: int, stamp: int) -> None:
-        super().__init__(at, length, stamp)
-        self._arena = arena
-        self.view = memory[at : at + length]
+    def __init__(
+        self,
+        source: Arena | Foreign,
+        view: memoryview,
+        place: tuple[int, int, int, int],
+        give_back: GiveBack,
+    ) -> None:
+        super().__init__(*place)
+        self.source = source
+        """What it is in."""
+        self.view = view
         """The bytes."""
+        self.copied: Slot | None = None
+        """The same in our own memory, once it was needed for those who cannot read another's."""
+        self._give_back = give_back
 
     def __del__(self) -> None:
         # In whatever thread, and in the midst of whatever: so it is only noted.
-        self._arena.given_back.append((self.at, self.length))
+        self._give_back((self.at, self.length, self.stamp))
 
 
 class Arena:
@@ -55,12 +67,13 @@ class Arena:
 
     def __init__(self, size: int) -> None:
         self._size = size // _GRAIN * _GRAIN
-        self.given_back: deque[tuple[int, int]] = deque()
+        self._given_back: deque[tuple[int, int, int]] = deque()
         self._lock = threading.Lock()
         self._memory: memoryview | None = None
         self._descriptor = -1
         self._first = self._stamp = 0
         self._slots: WeakSet[Slot] = WeakSet()
+        self._stranded: list[Slot] = []
         self._free: list[tuple[int, int]] = []
         """(where, how much), in order, no two adjacent."""
         self._open = self._size > _GRAIN and sys.platform == "linux"
@@ -83,7 +96,7 @@ class Arena:
         with self._lock:
             if self._made() is None:
                 return None
-            return Offer(self._descriptor, self._size, self._first)
+            return Offer(0, self._descriptor, self._size, self._first)
 
     def _made(self) -> memoryview | None:
         if self._memory is None and self._open:
@@ -112,8 +125,9 @@ class Arena:
         self._free = [(_GRAIN, self._size - _GRAIN)]
 
     def _take(self, memory: memoryview, length: int) -> Slot | None:
-        while self.given_back:
-            self._give_back(memory, *self.given_back.popleft())
+        while self._given_back:
+            at, before, _ = self._given_back.popleft()
+            self._give_back(memory, at, before)
         need = _grains(length)
         for number, (start, room) in enumerate(self._free):
             if room >= need:
@@ -123,7 +137,9 @@ class Arena:
                     del self._free[number]
                 stamp = self._stamp = (self._stamp + 1) % _NUMBERS
                 STAMP.pack_into(memory, start, stamp)
-                slot = Slot(self, memory, start + _BEFORE, length, stamp)
+                at = start + _BEFORE
+                place = self._first, at, length, stamp
+                slot = Slot(self, memory[at : at + length], place, self._given_back.append)
                 self._slots.add(slot)
                 return slot
         return None
@@ -138,6 +154,11 @@ class Arena:
             else:
                 free.append((place, room))
         self._free = free
+
+    def strand(self, slots: Iterable[Slot]) -> None:
+        """Leave these as they are: somebody may have them, who will not say when no longer."""
+        if self._open:
+            self._stranded += slots
 
     def close(self) -> None:
         """Share nothing more; what lies there can still be read by those who have opened it.
@@ -156,6 +177,7 @@ class Arena:
         if descriptor >= 0:
             fork.unwatch(self)
             os.close(descriptor)
+        self._stranded.clear()
         if memory is not None:
             _unmap(memory, self._slots)
 
@@ -183,18 +205,30 @@ def _grains(length: int) -> int:
 
 
 class Foreign:
-    """Memory that a peer shares, to be read."""
+    """Memory that another process shares, to be read."""
 
-    def __init__(self, memory: memoryview) -> None:
+    def __init__(self, memory: memoryview, offer: Offer) -> None:
         self._memory = memory
+        self._offer = offer
+        self._slots: WeakSet[Slot] = WeakSet()
         fork.watch_weakly(self)
 
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
-        _unmap(self._memory)
+        _unmap(self._memory, self._slots)
+
+    def offer(self) -> Offer:
+        """What others need in order to read it too."""
+        return self._offer
+
+    def hold(self, place: Place, view: memoryview, give_back: GiveBack) -> Slot:
+        """Keep what ``at()`` has found, until nobody has it any more."""
+        slot = Slot(self, view, (place.memory, place.at, place.length, place.stamp), give_back)
+        self._slots.add(slot)
+        return slot
 
     @classmethod
-    def open(cls, pid: int, offer: Offer) -> Foreign | None:
+    def open(cls, offer: Offer) -> Foreign | None:
         """None when this process may not read it, or it is not what was offered."""
         if sys.platform != "linux" or not STAMP.size <= offer.size <= _LARGEST:
             return None
@@ -203,7 +237,7 @@ class Foreign:
         # Whatever it is that is opened, this does not wait for it.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
         with contextlib.suppress(OSError, ValueError), fork.guard:  # ValueError: a smaller file
-            descriptor = os.open(f"/proc/{pid}/fd/{offer.descriptor}", flags)
+            descriptor = os.open(f"/proc/{offer.pid}/fd/{offer.descriptor}", flags)
             try:
                 # Or it could shrink while it is read, which would kill this process.
                 if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
@@ -212,7 +246,7 @@ class Foreign:
             finally:
                 os.close(descriptor)
             if STAMP.unpack_from(memory)[0] == offer.stamp:
-                return cls(memoryview(memory))
+                return cls(memoryview(memory), offer)
         return None
 
     def at(self, place: Place) -> memoryview | None:

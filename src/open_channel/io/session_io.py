@@ -10,25 +10,19 @@ import threading
 from typing import TYPE_CHECKING
 
 from open_channel.errors import RemoteProtocolError
-from open_channel.io.arena import Foreign
-from open_channel.io.credentials import credentials
+from open_channel.io.arena import Arena
+from open_channel.io.sharing import Sharing
 from open_channel.io.threads import check_thread
-from open_channel.protocol.batches import LARGE, OVERHEAD, Large
-from open_channel.protocol.frames import SHARED, Frame, Kind, encode
-from open_channel.protocol.shared import Offer, decode_told
+from open_channel.protocol.frames import SHARED, Frame, Kind
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from open_channel.io.arena import Arena
     from open_channel.io.interfaces import SessionKeeper, SessionUser
     from open_channel.io.wire import Wire
-    from open_channel.protocol.batches import Message
-    from open_channel.protocol.outbox import Batch
     from open_channel.protocol.session import Session
-    from open_channel.protocol.shared import Place
 
 __all__ = ["SessionIO"]
 
@@ -37,7 +31,7 @@ _CHUNK = 256 * 1024  # bytes handed to the transport at a time
 # Plain ints: these are compared for every frame.
 _MESSAGES, _END = int(Kind.MESSAGES), int(Kind.END)
 _GOODBYE, _PING = int(Kind.GOODBYE), int(Kind.PING)
-_OFFER, _TAKEN = int(Kind.OFFER), int(Kind.TAKEN)
+_SHARING = frozenset({Kind.OFFER, Kind.TAKEN, Kind.WITHDRAWN, Kind.HOLDING})
 _ACCEPTED = ACCEPTED[ConnectionState.OPEN]
 
 
@@ -45,14 +39,12 @@ class SessionIO:
     """Joins a session with the wire it has at the moment, if any."""
 
     __slots__ = (
-        "_arena",
-        "_foreign",
         "_inbox",
         "_keeper",
         "_loop",
-        "_offered",
+        "_news",
         "_outbox",
-        "_taken",
+        "_sharing",
         "_thread",
         "beaten",
         "deaf",
@@ -72,11 +64,8 @@ class SessionIO:
         arena: Arena | None = None,
     ) -> None:
         self.session = session
-        self._arena = arena
-        """Where large messages are put for the other side to copy, if it can."""
-        self._offered = self._taken = False
-        self._foreign: Foreign | None = None
-        """... and where it puts them for us."""
+        self._sharing = Sharing(session, arena or Arena(0), hosts=fence is not None)
+        self._news = self._sharing.news
         self._inbox, self._outbox = session.inbox, session.outbox
         self._loop = loop
         self._thread = threading.get_ident()
@@ -96,7 +85,7 @@ class SessionIO:
         """The session has a connection, on which the handshake is done."""
         self.wire = wire
         wire.owner = self
-        self.session.share = self._share if self._arena is not None else None
+        self._sharing.attach(wire, resumed=resumed)
         if self.user is not None and not resumed:
             self.user.opened()
         self.flush()
@@ -106,8 +95,7 @@ class SessionIO:
     def detach(self) -> Wire | None:
         """Take the connection away; it tells us nothing any more."""
         wire, self.wire = self.wire, None
-        self._offered = self._taken = False
-        self._foreign = None
+        self._sharing.detach()
         if wire is not None:
             self.session.lost()
         return wire
@@ -136,8 +124,10 @@ class SessionIO:
         session = self.session
         outbox = self._outbox
         # Of what lies in shared memory little is written.
-        chunk = outbox.window if self._taken else _CHUNK
+        chunk = outbox.window if self._sharing.shares else _CHUNK
         while not wire.paused and (parts := session.transmit(chunk)):
+            if self._news:
+                parts[:0] = self._sharing.tell()
             wire.write(parts)
             if not outbox.sendable:
                 return
@@ -154,7 +144,9 @@ class SessionIO:
                 if not self.deaf:
                     if not flags & SHARED:
                         inbox.receive(frame)
-                    elif not self._receive_shared(frame):
+                    elif (message := self._sharing.read(frame)) is not None:
+                        inbox.receive(frame, message)
+                    else:
                         break
                     arrived = True
                     ended = kind == _END
@@ -162,10 +154,8 @@ class SessionIO:
                 left = True
             elif kind == _PING:
                 beaten = True
-            elif kind == _OFFER:
-                self._take(Offer.decode(frame.payload))
-            elif kind == _TAKEN:
-                self._taken = self._offered
+            elif kind in _SHARING:
+                self._sharing.received(frame)
             elif kind not in _ACCEPTED:
                 raise RemoteProtocolError(reason=f"{Kind(kind).name} on an open connection")
             if ack and outbox.acknowledge(ack):
@@ -187,65 +177,10 @@ class SessionIO:
         if left:
             self._keeper.session_left()
 
-    # --- shared memory ---------------------------------------------------------------------
-
-    def _share(self, batch: Batch) -> Place | None:
-        """See ``Session.share``."""
-        arena, wire = self._arena, self.wire
-        assert arena is not None
-        assert wire is not None
-        if self._taken:
-            if batch.place is None:
-                batch.place = arena.put(batch.payload[-1])
-            return batch.place
-        if not self._offered and (offer := arena.offer()) is not None:
-            wire.write([encode(Kind.OFFER, payload=offer.encode())])
-        self._offered = True
-        return None
-
-    def _take(self, offer: Offer) -> None:
-        wire = self.wire
-        if wire is None or self._foreign is not None:
-            raise RemoteProtocolError(reason="a second offer of shared memory")
-        try:
-            pid = credentials(wire.sock).pid
-        except OSError:  # the connection is gone
-            return
-        self._foreign = Foreign.open(pid, offer)
-        if self._foreign is not None:
-            wire.write([encode(Kind.TAKEN)])
-
-    def _receive_shared(self, frame: Frame) -> bool:
-        """Take in a message that lies in the other side's memory.
-
-        False, and the connection ends, when it does not lie there any more: the other side has
-        given this session up since.
-        """
-        wire, foreign = self.wire, self._foreign
-        place, head = decode_told(frame.payload)
-        if wire is None or foreign is None or frame.number != 1:
-            raise RemoteProtocolError(reason="a message in shared memory that was not taken")
-        if not LARGE < place.length <= wire.decoder.limit - OVERHEAD - len(head):
-            raise RemoteProtocolError(reason=f"{place.length} bytes in shared memory")
-        source = foreign.at(place)
-        if source is None:
-            raise RemoteProtocolError(reason=f"place {place.at}, beyond the shared memory")
-        message = self._copy(head, source)
-        if not foreign.holds(place):
-            wire.abort("what it told of is not there any more")
-            return False
-        self._inbox.receive(frame, message)
-        return True
-
-    def _copy(self, head: bytes, source: memoryview) -> Message:
-        if not head or not self._inbox.large:
-            return b"".join((head, source))
-        # A host tells others of it; a member hands it to its user.
-        if self.fence is not None and self._arena is not None:
-            slot = self._arena.put(source)
-            if slot is not None:
-                return Large(head, slot.view, place=slot)
-        return Large(head, bytes(source))
+    def beat(self, ping: list[bytes]) -> None:
+        """Say that this side is there, and whatever waits to be said with something else."""
+        if self.wire is not None:
+            self.wire.write([*self._sharing.tell(all_of_it=True), *ping])
 
     def writable(self) -> None:
         """See ``WireOwner``."""
@@ -258,7 +193,8 @@ class SessionIO:
 
     def over(self) -> None:
         """Close the session and wake whoever waits on it."""
-        self.wire = self._foreign = self.session.share = None
+        self.wire = None
+        self._sharing.over()
         self.session.close()
         if self.user is not None:
             self.user.over()

@@ -14,8 +14,10 @@ in that machine's byte order.
     ACK       0                       ack     empty
     PING      0                       0       empty
     GOODBYE   0                       0       empty: this connection ends
-    OFFER     0                       0       memory that the sender shares (``protocol.shared``)
-    TAKEN     0                       0       empty: the memory that was offered can be read
+    OFFER     0                       0       memory that can be shared (``protocol.shared``)
+    TAKEN     0                       0       which memory that was offered can be read
+    WITHDRAWN 0                       0       which memory will not be used any more
+    HOLDING   0                       0       which places in it are in use still
 
 ``ack`` says how many messages of the other direction were consumed before this frame was written;
 it never falls, so 0 says nothing new. The header's layout and the three handshake kinds never
@@ -75,6 +77,8 @@ class Kind(IntEnum):
     GOODBYE = 8
     OFFER = 9
     TAKEN = 10
+    WITHDRAWN = 11
+    HOLDING = 12
 
 
 def _is_free(buffer: bytearray) -> bool:
@@ -105,7 +109,7 @@ _new_frame = cast(
 _HEADER, _unpack_header = HEADER.size, HEADER.unpack_from
 _MESSAGES = int(Kind.MESSAGES)  # a plain int: the decoder compares it for every frame
 _KINDS = frozenset(Kind)
-_EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE, Kind.TAKEN})
+_EMPTY = frozenset({Kind.END, Kind.ACK, Kind.PING, Kind.GOODBYE})
 HANDSHAKE = frozenset({int(Kind.HELLO), int(Kind.WELCOME), int(Kind.REFUSAL)})
 """The kinds that come before messages may."""
 

@@ -254,6 +254,10 @@ class Outbox:
         """What it holds, in bytes; a little less while messages are appended on credit."""
         return self.size + OVERHEAD * (len(self.pending) - self._accounted)
 
+    def number(self, batch: Batch) -> int:
+        """What the other side has received when it has this batch."""
+        return batch.last - self._base
+
     @property
     def sendable(self) -> bool:
         """Whether ``take()`` would find something that the window lets go."""

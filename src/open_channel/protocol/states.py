@@ -52,6 +52,8 @@ ACCEPTED: Mapping[ConnectionState, frozenset[int]] = {
             Kind.GOODBYE,
             Kind.OFFER,
             Kind.TAKEN,
+            Kind.WITHDRAWN,
+            Kind.HOLDING,
         },
     ),
     ConnectionState.CLOSED: frozenset(),

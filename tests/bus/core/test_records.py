@@ -175,7 +175,7 @@ def apart(record: Message) -> Large:
     """As it comes out of shared memory: a head, and a body that lies elsewhere."""
     assert isinstance(record, Large)
     *head, body = record.pieces
-    return Large(b"".join(head), body, place=Place(64, len(body), 7))
+    return Large(b"".join(head), body, place=Place(1, 64, len(body), 7))
 
 
 def test_a_body_that_lies_elsewhere_is_not_copied():
