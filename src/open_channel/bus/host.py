@@ -35,7 +35,7 @@ SERVICE = "broker"
 PATIENCE = 64
 """Records that may go unacknowledged while nothing that waits for their receipt is among them."""
 
-FEED = 2 * 1024 * 1024
+FEED = 4 * 1024 * 1024
 """Bytes handed to a member's session at a time, or a quarter of the window if that is more."""
 
 _START = 10.0  # seconds in which the background thread must have begun to host
