@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -406,3 +407,30 @@ def test_who_gets_large_messages_uses_its_memory_again(
 def faults(pid: int) -> int:
     """The minor page faults of a process: see proc_pid_stat(5)."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+async def test_who_hosts_no_more_holds_no_memory_of_others(
+    processes: Processes, channel_dir: Path
+) -> None:
+    """Though messages lie there for one who did not take them, and it keeps its closed channel."""
+    before = shared_memories()
+    async with open_channel("shop") as channel:
+        await channel.publish("small", b"", confirm=True)
+        slow = await asyncio.to_thread(started, processes, "subscribe", 100)
+        slow.signal(signal.SIGSTOP)
+        publisher = await asyncio.to_thread(started, processes, "publish", 100)
+        await asyncio.to_thread(publisher.expect, "confirmed", after=2)
+        assert shared_memories() > before
+    deadline = asyncio.get_running_loop().time() + DEADLINE
+    while shared_memories() > before:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
+
+
+def shared_memories() -> int:
+    """How many this process has open, mapped ones too."""
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            count += "memfd:" in os.readlink(f"/proc/self/fd/{name}")
+    return count

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from typing import cast
+from weakref import WeakSet
 
 import pytest
 
@@ -70,7 +71,8 @@ class End:
         self.session = Session(limits, hosts=False, carries=False, large=large)
         self.arena = Arena(2 * MIB)
         self.arenas.append(self.arena)
-        self.sharing = Sharing(self.session, self.arena, hosts=hosts)
+        self.held: WeakSet[Foreign] | None = WeakSet() if hosts else None
+        self.sharing = Sharing(self.session, self.arena, self.held)
         self.line = Line()
 
     def connect(self, hosting: int = HOSTING, received: int = 0, *, resumed: bool = False) -> None:
@@ -300,7 +302,7 @@ def test_what_is_held_stays_when_the_session_is_over(couple: Couple) -> None:
     held = couple.publish(3)
     couple.say()
     couple.member.sharing.over()
-    couple.member.sharing = Sharing(couple.member.session, couple.member.arena, hosts=False)
+    couple.member.sharing = Sharing(couple.member.session, couple.member.arena)
     assert couple.member.free == ROOM - 3
     assert all(map(same, held))
     couple.member.arena.close()
@@ -317,7 +319,7 @@ class Trio(Couple):
         super().__init__()
         self.door = End(hosts=True)
         self.door.arena = self.host.arena
-        self.door.sharing = Sharing(self.door.session, self.door.arena, hosts=True)
+        self.door.sharing = Sharing(self.door.session, self.door.arena, self.door.held)
         self.reader = End(hosts=False)
         for end in self.door, self.reader:
             end.connect()

@@ -213,9 +213,13 @@ class Foreign:
         self._slots: WeakSet[Slot] = WeakSet()
         fork.watch_weakly(self)
 
+    def close(self) -> None:
+        """It is gone from this process, whoever may still have something there."""
+        _unmap(self._memory, self._slots)
+
     def forked(self) -> None:
         """In a child: see ``io.fork``."""
-        _unmap(self._memory, self._slots)
+        self.close()
 
     def offer(self) -> Offer:
         """What others need in order to read it too."""

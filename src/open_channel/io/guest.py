@@ -39,7 +39,7 @@ class Guest:
         self.counter = 0
         session = Session(host.limits, hosts=host.service.holds_acks, large=host.service.relays)
         session.outbox.agree(hello.window, hello.max_message)
-        self.io = SessionIO(session, host.loop, self, host.fence, host.arena)
+        self.io = SessionIO(session, host.loop, self, host.fence, host.arena, host.held)
         self.on_over: Callable[[], None] | None = None
         """Called once when the session is over."""
         self._writes = 0

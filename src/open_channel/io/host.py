@@ -15,6 +15,7 @@ import os
 import socket
 import time
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io import fork
@@ -41,7 +42,7 @@ from open_channel.protocol.records import HostRecord, decode_host, encode_record
 from open_channel.protocol.states import ACCEPTED, ConnectionState
 
 if TYPE_CHECKING:
-    from open_channel.io.arena import Arena
+    from open_channel.io.arena import Arena, Foreign
     from open_channel.io.interfaces import Service
 
 __all__ = ["Host"]
@@ -69,6 +70,8 @@ class Host:
     ) -> None:
         self.files = files
         self.arena = arena
+        self.held: WeakSet[Foreign] = WeakSet()
+        """Where members' large messages lie that are handed on."""
         self.record = record
         self.limits = limits
         self.loop = asyncio.get_running_loop()
@@ -385,6 +388,9 @@ class Host:
         if self._pulse is not None:
             self._pulse.stop()
         self._lock.release()
+        # Nothing is handed on any more, and somebody may have a broker that is none for long.
+        for memory in list(self.held):
+            memory.close()
         for arrival in list(self._arrivals):
             arrival.abort("no longer the host")
 

@@ -19,7 +19,9 @@ from open_channel.protocol.states import ACCEPTED, ConnectionState
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from weakref import WeakSet
 
+    from open_channel.io.arena import Foreign
     from open_channel.io.interfaces import SessionKeeper, SessionUser
     from open_channel.io.wire import Wire
     from open_channel.protocol.session import Session
@@ -62,9 +64,10 @@ class SessionIO:
         keeper: SessionKeeper,
         fence: Callable[[], bool] | None = None,
         arena: Arena | None = None,
+        held: WeakSet[Foreign] | None = None,
     ) -> None:
         self.session = session
-        self._sharing = Sharing(session, arena or Arena(0), hosts=fence is not None)
+        self._sharing = Sharing(session, arena or Arena(0), held)
         self._news = self._sharing.news
         self._inbox, self._outbox = session.inbox, session.outbox
         self._loop = loop

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from functools import cache
 from typing import TYPE_CHECKING
-from weakref import ref
+from weakref import WeakSet, ref
 
 from open_channel.errors import RemoteProtocolError
 from open_channel.io.arena import Arena, Foreign, Slot
@@ -63,7 +63,7 @@ class _Offered(ref["Arena | Foreign"]):
 
 
 class Sharing:
-    """One side's part; ``hosts`` says which."""
+    """One side's part; ``held`` is for a host to know what memories it has opened."""
 
     __slots__ = (
         "_arena",
@@ -75,18 +75,22 @@ class Sharing:
         "_lends",
         "_lent",
         "_offered",
+        "_opened",
         "_session",
         "_taken",
         "_wire",
         "news",
     )
 
-    def __init__(self, session: Session, arena: Arena, *, hosts: bool) -> None:
+    def __init__(
+        self, session: Session, arena: Arena, held: WeakSet[Foreign] | None = None
+    ) -> None:
         self._session = session
         self._arena = arena
+        self._opened = held
         self._wire: Wire | None = None
-        self._holds = session.inbox.large and hosts
-        self._lends = session.inbox.large and not hosts
+        self._holds = session.inbox.large and held is not None
+        self._lends = session.inbox.large and held is None
         self._offered: dict[int, _Offered] = {}
         """{stamp: our memory, or another's of which we tell}, on this connection."""
         self._taken: set[int] = set()
@@ -238,8 +242,10 @@ class Sharing:
         foreign = Foreign.open(offer)
         if foreign is not None:
             self._foreign[offer.stamp] = foreign
-            if not self._holds:
+            if self._opened is None:
                 _keep_what_is_freed()
+            else:
+                self._opened.add(foreign)
             wire.write([encode(_TAKEN, payload=STAMP.pack(offer.stamp))])
 
     def read(self, frame: Frame) -> Message | None:
