@@ -200,6 +200,28 @@ def test_memory_is_free_when_nobody_has_it() -> None:
         gc.enable()
 
 
+def test_what_is_held_of_anothers_memory_is_gone_when_that_is_closed(arena: Arena) -> None:
+    before, given_back = descriptors(), list[tuple[int, int, int]]()
+    foreign = opened(arena)
+    there = put(arena, b"there")
+    view = foreign.at(there)
+    assert view is not None
+    slot = foreign.hold(there, view, given_back.append)
+    assert bytes(slot.view) == b"there"
+    assert len(descriptors() - before) == 3
+    for _ in range(2):
+        foreign.close()
+        assert len(descriptors() - before) == 2  # the arena's own
+    other = opened(arena)
+    assert in_child(lambda: descriptors() <= before)  # a fork stumbles over nothing
+    del other
+    with pytest.raises(ValueError, match="released"):
+        bytes(slot.view)
+    assert not given_back
+    del slot
+    assert given_back == [(there.at, there.length, there.stamp)]
+
+
 # --- what is offered and is not what it should be -------------------------------------------------
 
 

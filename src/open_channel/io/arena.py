@@ -209,13 +209,16 @@ class Foreign:
 
     def __init__(self, memory: memoryview, offer: Offer) -> None:
         self._memory = memory
+        self._closed = False
         self._offer = offer
         self._slots: WeakSet[Slot] = WeakSet()
         fork.watch_weakly(self)
 
     def close(self) -> None:
-        """It is gone from this process, whoever may still have something there."""
-        _unmap(self._memory, self._slots)
+        """It is gone from this process, whoever may have something there; again is harmless."""
+        if not self._closed:
+            self._closed = True
+            _unmap(self._memory, self._slots)
 
     def forked(self) -> None:
         """In a child: see ``io.fork``."""

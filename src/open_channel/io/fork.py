@@ -55,9 +55,11 @@ def _in_child() -> None:
     _weakly.clear()
     # Kept for ever: a destructor that ran later could close a descriptor number reused by then.
     _orphans.extend(orphans)
-    for orphan in orphans:
-        orphan.forked()
-    guard.release()
+    try:
+        for orphan in orphans:
+            orphan.forked()
+    finally:
+        guard.release()
 
 
 os.register_at_fork(before=guard.acquire, after_in_parent=guard.release, after_in_child=_in_child)
