@@ -242,10 +242,10 @@ class Sharing:
         foreign = Foreign.open(offer)
         if foreign is not None:
             self._foreign[offer.stamp] = foreign
-            if self._opened is None:
-                _keep_what_is_freed()
-            else:
+            if self._opened is not None:
                 self._opened.add(foreign)
+            if not self._holds:
+                _keep_what_is_freed()
             wire.write([encode(_TAKEN, payload=STAMP.pack(offer.stamp))])
 
     def read(self, frame: Frame) -> Message | None:
