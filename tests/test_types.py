@@ -41,7 +41,7 @@ async def messages_of(channel: Channel) -> None:
 
 async def jobs_of(channel: Channel) -> None:
     async with channel.subscribe(
-        "t", group="g", overflow="block", prefetch=1, queue=9, type=int
+        "t", group="g", overflow="block", ack="manual", prefetch=1, queue=9, type=int
     ) as jobs:
         assert_type(jobs, Subscription[Job])
         job = await jobs.get()

@@ -138,3 +138,108 @@ async def test_nobody_keeps_silent_about_a_task_that_failed(join: Joiner):
         del working
         await eventually(lambda: gc.collect() and said)
     assert said == ["Task exception was never retrieved"]
+
+
+# --- ack="manual" ---------------------------------------------------------------------------------
+
+
+async def test_who_acknowledges_by_hand_may_give_jobs_to_others(join: Joiner):
+    """Each is done when whoever has it says so, and not before, in whatever order they do."""
+    shop = await join()
+    done: list[int] = []
+
+    async def work(job: Job, last: asyncio.Event, mine: asyncio.Event) -> None:
+        await last.wait()
+        done.append(job.data)
+        job.ack()
+        mine.set()
+
+    async with (
+        shop.subscribe("jobs", group="g", ack="manual", prefetch=4) as jobs,
+        asyncio.timeout(DEADLINE),
+    ):
+        for number in range(4):
+            shop.publish_nowait("jobs", number)
+        flushed = asyncio.create_task(shop.flush())
+        taken = [await ask(jobs) for ask in (got, next_of, left_by_break, waited_for)]
+        assert [job.data for job in taken] == [0, 1, 2, 3]
+        ready = [asyncio.Event() for _ in range(5)]
+        tasks = [
+            asyncio.create_task(work(job, ready[number + 1], ready[number]))
+            for number, job in enumerate(taken)
+        ]
+        await shop.publish("other", confirm=True)
+        assert not flushed.done()  # though each was asked for after another
+        ready[-1].set()
+        await flushed
+        assert done == [3, 2, 1, 0]
+        await asyncio.gather(*tasks)
+
+
+async def test_no_more_than_prefetch_are_in_hand(join: Joiner):
+    shop = await join()
+    async with (
+        shop.subscribe("jobs", group="g", ack="manual", prefetch=2) as jobs,
+        asyncio.timeout(DEADLINE),
+    ):
+        for number in range(4):
+            shop.publish_nowait("jobs", number)
+        first, second = await jobs.get(), await jobs.get()
+        third = asyncio.create_task(jobs.get())
+        await shop.publish("other", confirm=True)
+        assert not third.done()
+        second.ack()
+        assert (await third).data == 2
+        first.reject()
+        came: dict[int, bool] = {}
+        for _ in range(2):
+            job = await jobs.get()
+            came[job.data] = job.redelivered
+            job.ack()
+        assert came == {0: True, 3: False}
+
+
+async def test_what_was_taken_and_not_acknowledged_goes_to_another(join: Joiner):
+    one, other = await join(), await join()
+    async with one.subscribe("jobs", group="g", ack="manual") as jobs, asyncio.timeout(DEADLINE):
+        for number in range(3):
+            one.publish_nowait("jobs", number)
+        taken = [await jobs.get() for _ in range(3)]
+        taken[1].ack()
+        async with other.subscribe("jobs", group="g") as more:
+            async with one.subscribe("other"):
+                pass
+            await one.publish("other", confirm=True)
+            await _leave(jobs)
+            assert sorted([(await more.get()).data, (await more.get()).data]) == [0, 2]
+        assert taken[0].lost
+
+
+async def _leave(jobs: Subscription[Any]) -> None:
+    await jobs.__aexit__(None, None, None)
+
+
+async def test_nothing_is_kept_of_jobs_that_were_acknowledged(join: Joiner):
+    """By the hands that they did not go through."""
+    shop = await join()
+    async with (
+        shop.subscribe("jobs", group="g", ack="manual", prefetch=1) as jobs,
+        asyncio.timeout(DEADLINE),
+    ):
+        for number in range(20):
+            shop.publish_nowait("jobs", number)
+        async for job in jobs:
+            job.ack()
+            if job.data == 19:
+                break
+        await shop.flush()
+        del job
+        gc.collect()
+        assert not [one for one in gc.get_objects() if type(one) is Job]
+
+
+async def test_another_way_to_acknowledge_is_none(join: Joiner):
+    shop = await join()
+    for wrong in "auto", "", None, ["next"]:
+        with pytest.raises((ValueError, TypeError), match=r"ack is next or manual|unhashable"):
+            shop.subscribe("jobs", group="g", ack=wrong)  # type: ignore[call-overload]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -235,6 +236,38 @@ def test_jobs_are_finished_in_any_thread(join: Join, eager_switching: None):
         for future in working:
             future.result(DEADLINE)
     assert sorted(done) == list(range(500))
+
+
+def test_one_thread_takes_jobs_for_a_pool(join: Join):
+    """Asking for more does not make one done; what is left when it leaves goes to others."""
+    shop, other = join(), join(hosts=False)
+    begun, go_on = threading.Semaphore(0), threading.Event()
+    done: list[int] = []
+
+    def work(job: Job) -> None:
+        begun.release()
+        assert go_on.wait(DEADLINE)
+        done.append(job.data)
+        job.ack()
+
+    with ThreadPoolExecutor(3) as pool, ExitStack() as consumer:
+        jobs = consumer.enter_context(shop.subscribe("jobs", group="g", ack="manual", prefetch=3))
+        for number in range(9):
+            shop.publish("jobs", number)
+        working = [pool.submit(work, jobs.get(DEADLINE)) for _ in range(3)]
+        for _ in range(3):
+            assert begun.acquire(timeout=DEADLINE)
+        with pytest.raises(WaitTimeout):
+            jobs.get(0.05)  # three are in hand
+        go_on.set()
+        working += [pool.submit(work, jobs.get(DEADLINE)) for _ in range(3)]
+        for future in working:
+            future.result(DEADLINE)
+        assert jobs.get(DEADLINE).data == 6
+        with other.subscribe("jobs", group="g") as more:
+            consumer.close()
+            assert sorted(more.get(DEADLINE).data for _ in range(3)) == [6, 7, 8]
+    assert sorted(done) == list(range(6))
 
 
 def test_each_thread_has_its_own_job_in_hand(join: Join):

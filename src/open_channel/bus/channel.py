@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from open_channel.bus.members import Member, MemberChanges, Stats
     from open_channel.bus.message import Job
     from open_channel.bus.service import Handler, Service
-    from open_channel.bus.subscription import Overflow, Subscription
+    from open_channel.bus.subscription import Ack, Overflow, Subscription
     from open_channel.io.directory import ChannelFiles
     from open_channel.io.locks import Claims
     from open_channel.protocol.limits import Limits
@@ -263,6 +263,7 @@ class Channel(SocketChannel):
         *,
         group: str,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,
@@ -274,6 +275,7 @@ class Channel(SocketChannel):
         *,
         group: str | None = None,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,
@@ -284,6 +286,7 @@ class Channel(SocketChannel):
         *,
         group: str | None = None,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,  # noqa: A002 (the word for it, as in msgspec)
@@ -293,8 +296,10 @@ class Channel(SocketChannel):
         ``pattern`` is a NATS subject: ``*`` stands for one token, a last ``>`` for one or more.
 
         ``group``: each message goes to one member of the group only, as a job: see ``Job``. A group
-        is known by its name and its pattern. ``prefetch`` is how many jobs one consumer may have in
-        hand, those that wait here for it included.
+        is known by its name and its pattern. ``ack`` says when a job is done: with ``"next"`` when
+        its consumer asks for the next one, or calls ``Job.ack()``; with ``"manual"`` only when that
+        is called, by whoever it was handed to. ``prefetch`` is how many jobs may be in hand here,
+        those that wait to be taken included.
 
         ``queue`` is how many bytes may wait here to be taken; None means ``Limits.queue``. When it
         is full, ``overflow`` says what happens: ``"drop_oldest"``, ``"drop_newest"`` (both are told
@@ -304,8 +309,8 @@ class Channel(SocketChannel):
         msgspec Struct, ``list[int]``...; None decodes what comes into plain data.
 
         Raises TopicInvalid; TypeError for options of another type, and for a ``type`` that nothing
-        decodes into; ValueError for an unknown ``overflow``, a ``group`` that is empty, over 1024
-        bytes or no UTF-8, a ``prefetch`` below 1 and a ``queue`` below 0.
+        decodes into; ValueError for an unknown ``overflow`` or ``ack``, a ``group`` that is empty,
+        over 1024 bytes or no UTF-8, a ``prefetch`` below 1 and a ``queue`` below 0.
         """
         from open_channel.bus.subscription import Subscription
 
@@ -314,6 +319,7 @@ class Channel(SocketChannel):
             pattern,
             group=group,
             overflow=overflow,
+            ack=ack,
             prefetch=prefetch,
             queue=queue,
             wanted=type,

@@ -99,8 +99,9 @@ class Job(Live, Message, kw_only=True):
     def ack(self) -> None:
         """It is done; again is harmless.
 
-        Asking for the next job does this by itself. Can be called from any thread. Raises JobLost
-        when it is this consumer's no more (see ``lost``), and what closed the channel.
+        Asking for the next job does this by itself, unless ``ack="manual"`` was said. Can be called
+        from any thread. Raises JobLost when it is this consumer's no more (see ``lost``), and what
+        closed the channel.
         """
         self._finish(self, True)
 

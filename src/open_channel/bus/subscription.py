@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from open_channel.bus.hands import Hand
     from open_channel.errors import ChannelError
 
-__all__ = ["Overflow", "Subscription"]
+__all__ = ["Ack", "Overflow", "Subscription"]
 
+Ack = Literal["next", "manual"]
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
 
@@ -54,12 +55,15 @@ class Subscription(Live, Generic[M_co]):
         *,
         group: str | None = None,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         wanted: Any = None,
     ) -> None:
         if overflow not in {"drop_oldest", "drop_newest", "block"}:
             raise ValueError(f"overflow is drop_oldest, drop_newest or block, not {overflow!r}")
+        if ack not in {"next", "manual"}:
+            raise ValueError(f"ack is next or manual, not {ack!r}")
         if group is not None and not 0 < len(check_text("group", group)) <= MAX_TOPIC:
             raise ValueError(f"group is a name of 1 to {MAX_TOPIC} bytes of UTF-8")
         codec.check_type(wanted)
@@ -71,6 +75,7 @@ class Subscription(Live, Generic[M_co]):
         """What ``message.data`` is decoded into and checked against; None: as it was sent."""
         self._client_of = client
         self._overflow = overflow
+        self._manual = ack == "manual"
         self._prefetch = check_count("prefetch", prefetch, 1)
         self._bound = None if queue is None else check_count("queue", queue)
         self._client: BusClient | None = None
@@ -318,13 +323,14 @@ class Subscription(Live, Generic[M_co]):
                 return None
 
     def _take_job(self, hand: Hand) -> Any:  # a Job or None: of a group M_co is Job
-        for job in (*hand.finished(), *self._hands.left()):
-            if self._client is not None and self._client.error is None:
-                self._settle(job, True)
+        if not self._manual:
+            for job in (*hand.finished(), *self._hands.left()):
+                if self._client is not None and self._client.error is None:
+                    self._settle(job, True)
         with self._lock:
-            if self._jobs:
-                hand.job = self._jobs.popleft()
-        return hand.job
+            taken = self._jobs.popleft() if self._jobs else None
+        hand.job = None if self._manual else taken
+        return taken
 
     def _go_on(self, exhausted: Iterator[M_co]) -> bool:
         """Go on to the next batch, unless another thread has done so; False when there is none."""
@@ -424,7 +430,8 @@ class Subscription(Live, Generic[M_co]):
     def get(self) -> Coroutine[Any, Any, M_co]:
         """The next message; of a group, a job.
 
-        Asking for a job says that the one that this task got before is done.
+        Asking for a job says that the one that this task got before is done, unless ``ack`` is
+        ``"manual"``.
 
         Raises ChannelClosed at the end, and what closed the channel when that was an error. Can
         be cancelled: no message is lost by it.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from open_channel.bus.client import BusClient
     from open_channel.bus.members import Member, Stats
     from open_channel.bus.message import Job
-    from open_channel.bus.subscription import Overflow
+    from open_channel.bus.subscription import Ack, Overflow
     from open_channel.channel.conversation import Peer
     from open_channel.channel.socket import ChannelSocket as AsyncSocket
     from open_channel.io.directory import ChannelFiles
@@ -328,6 +328,7 @@ class Channel(Live):
         *,
         group: str,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,
@@ -339,6 +340,7 @@ class Channel(Live):
         *,
         group: str | None = None,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,
@@ -349,6 +351,7 @@ class Channel(Live):
         *,
         group: str | None = None,
         overflow: Overflow = "drop_oldest",
+        ack: Ack = "next",
         prefetch: int = 8,
         queue: int | None = None,
         type: Any = None,  # noqa: A002 (the word for it, as in msgspec)
@@ -364,6 +367,7 @@ class Channel(Live):
             pattern,
             group=group,
             overflow=overflow,
+            ack=ack,
             prefetch=prefetch,
             queue=queue,
             wanted=type,

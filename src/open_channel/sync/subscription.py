@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from open_channel.bus.client import BusClient
     from open_channel.bus.message import Batch
-    from open_channel.bus.subscription import Overflow
+    from open_channel.bus.subscription import Ack, Overflow
     from open_channel.sync.bus import Bus
 
 __all__ = ["Subscription"]
@@ -48,6 +48,7 @@ class Subscription(Live, Generic[M_co]):
         *,
         group: str | None,
         overflow: Overflow,
+        ack: Ack,
         prefetch: int,
         queue: int | None,
         wanted: Any,
@@ -62,6 +63,7 @@ class Subscription(Live, Generic[M_co]):
             pattern,
             group=group,
             overflow=overflow,
+            ack=ack,
             prefetch=prefetch,
             queue=queue,
             wanted=wanted,
