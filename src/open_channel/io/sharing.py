@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sharing"]
 
-_MOST = 4096  # memories of others that one member reads
+_MOST = 64  # memories that one side has open: each is a descriptor, of which it may have 1,024
 _KEPT = 4 * 1024 * 1024  # bytes: as much as may be on its way to a subscriber
 _NEVER = 1 << 64  # beyond the number of any message
 _OFFER, _TAKEN = int(Kind.OFFER), int(Kind.TAKEN)
