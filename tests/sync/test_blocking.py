@@ -603,7 +603,7 @@ def test_an_error_that_is_forgotten_is_gone_without_the_collector():
 
     def forget() -> weakref.ref[_Failed]:
         try:
-            portal.run(fail(), None, "")
+            portal.run(fail, None, "")
         except _Failed as error:
             return weakref.ref(error)
         raise AssertionError

@@ -118,3 +118,162 @@ print(longest < 4 or longest)
     assert program.line() == "True"
     assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
+
+
+# A handler that raises: a Ctrl-C whose program goes on, or a timeout of its own making.
+RAISING = """
+import random, sys
+from open_channel.sync import portal
+
+class Over(BaseException):
+    pass
+
+def waits(frame):
+    while frame is not None:
+        if frame.f_code is portal.run.__code__:
+            return True
+        frame = frame.f_back
+    return False
+
+def handler(_, frame):
+    if waits(frame):
+        raise Over
+
+signal.signal(signal.SIGALRM, handler)
+chance = random.Random(1)
+interrupted = 0
+
+def soon(most):
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 + chance.random() * most)
+
+def no_more():
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+def until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+"""
+
+
+def test_a_block_that_is_left_is_left_though_a_handler_raises_meanwhile(run: Programs):
+    program = run(
+        BEGINNING
+        + RAISING
+        + """
+with open_channel("signals") as channel, open_channel("signals") as other:
+    for make in (
+        lambda: channel.subscribe("news"),
+        lambda: channel.subscribe("news", group="g"),
+        lambda: channel.serve("echo", lambda request: b""),
+    ):
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            try:
+                with make():
+                    soon(0.0005)
+                no_more()
+            except Over:
+                no_more()
+                interrupted += 1
+        until(lambda: not other.request("$broker")["members"][channel.member]["subscriptions"])
+        assert other.publish("news", b"", confirm=True, timeout=10) == ()
+print(interrupted > 30 or interrupted)
+"""
+    )
+    assert program.line() == "True"
+    assert program.wait_end() == 0, program.errors()
+
+
+def test_a_channel_that_is_entered_or_left_is_no_phantom_though_a_handler_raises(run: Programs):
+    program = run(
+        BEGINNING
+        + RAISING
+        + """
+with open_channel("signals") as channel:
+    for leaving in False, True:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            try:
+                soon(0.004)
+                with open_channel("signals"):
+                    no_more()
+                    if leaving:
+                        soon(0.004)
+                no_more()
+            except Over:
+                no_more()
+                interrupted += 1
+        until(lambda: len(channel.request("$broker")["members"]) == 1)
+print(interrupted > 30 or interrupted)
+"""
+    )
+    assert program.line() == "True"
+    assert program.wait_end() == 0, program.errors()
+
+
+def test_what_is_published_next_does_not_overtake_what_a_handler_interrupted(run: Programs):
+    program = run(
+        BEGINNING
+        + RAISING
+        + """
+with open_channel("signals") as channel, channel.subscribe("news") as news:
+    number = 0
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        number += 1
+        try:
+            soon(0.0003)
+            channel.publish("news", number, confirm=True)
+            no_more()
+        except Over:
+            no_more()
+            interrupted += 1
+        number += 1
+        channel.publish("news", number)
+    assert channel.flush(timeout=10) == ()
+    got = []
+    while news.backlog:
+        got.append(news.get(timeout=0).data)
+    assert got == sorted(set(got)), "out of order, or double"
+    assert set(got) >= set(range(2, number + 1, 2)), "lost"
+print(interrupted > 100 or interrupted)
+"""
+    )
+    assert program.line() == "True"
+    assert program.wait_end() == 0, program.errors()
+
+
+def test_a_lock_that_is_waited_for_raises_what_a_handler_raises(run: Programs):
+    program = run(
+        BEGINNING
+        + RAISING
+        + """
+def handler(_, frame):
+    if armed:
+        raise Over
+
+armed = False
+signal.signal(signal.SIGALRM, handler)
+with open_channel("signals") as channel:
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        name = f"one of {interrupted}"  # another may stay taken: see docs/how-to/blocking.md
+        try:
+            armed = True
+            soon(0.001)
+            with channel.lock(name, timeout=10):
+                armed = False
+            with channel.lock(name, timeout=10):  # taken again at once, by way of a thread
+                armed = True
+            armed = False
+        except Over:
+            armed = False
+            interrupted += 1
+        no_more()
+print(interrupted > 30 or interrupted)
+"""
+    )
+    assert program.line() == "True"
+    assert program.wait_end() == 0, program.errors()

@@ -274,13 +274,17 @@ def _start(queue: _Queue) -> None:
     thread = threading.Thread(
         target=_serve, args=(queue,), name=f"open-channel lock {queue.path}", daemon=True
     )
+    queue.threaded = True  # also when a signal handler raises where this waits for its first sign
     try:
         thread.start()  # it needs the guard, which we hold, before it does anything
-    except RuntimeError as error:  # no more threads, or the interpreter ends
+    except RuntimeError as error:
+        if error.__context__ is not None:  # such a handler; threading falls over its own lock then
+            raise error.__context__ from None
+        # There are no more threads, or the interpreter ends.
+        queue.threaded = False
         queue.waiting.clear()
         _locks.tidy(queue)
         raise NoThread(reason=str(error)) from error
-    queue.threaded = True
 
 
 def _serve(queue: _Queue) -> None:

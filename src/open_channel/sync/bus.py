@@ -106,7 +106,15 @@ class Bus:
             self._move()
             return await function()
 
-        return portal.run(behind(), timeout, what)
+        return portal.run(behind, timeout, what)
+
+    def end(self, end: Callable[[], None]) -> None:
+        """Have something ended in the loop, and wait for that; as ``call()``.
+
+        It ends also when a signal handler raises while this waits.
+        """
+        self.post(end)
+        self.call(lambda: None)
 
     def call(self, function: Callable[[], _Result]) -> _Result:
         """Call a function in the loop, behind all that was left there before; as ``run()``."""

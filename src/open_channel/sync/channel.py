@@ -236,11 +236,11 @@ class Channel(Live):
         ``connect()`` raises.
         """
         new = self._bus is None
-        bus = self._join()
         try:
+            bus = self._join()
             bus.run(bus.client.wait_connected)
         except BaseException:  # nobody else would close it
-            if new:
+            if new and self._bus is not None:
                 self.close(0)
             raise
         return self
@@ -278,11 +278,15 @@ class Channel(Live):
             return
         limit = portal.leaving(timeout)
         bus = self._bus
-        if bus is not None and bus.client.error is None:
-            bus.run(lambda: bus.client.close(timeout), limit, portal.THE_END)
-        if self._socket is not None:
-            self._socket.close(timeout)
-        portal.run(self._inner.leave(timeout), limit, portal.THE_END)
+        try:
+            if bus is not None and bus.client.error is None:
+                bus.run(lambda: bus.client.close(timeout), limit, portal.THE_END)
+            if self._socket is not None:
+                self._socket.close(timeout)
+            portal.run(lambda: self._inner.leave(timeout), limit, portal.THE_END)
+        except BaseException:  # a signal handler has raised: it waits no more, and leaves
+            portal.run(lambda: self._inner.leave(0), portal.leaving(0), portal.THE_END)
+            raise
 
     # --- publish and subscribe -------------------------------------------------------------
 

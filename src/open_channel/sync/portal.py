@@ -9,10 +9,10 @@ handler has its answer. So what is handed over is a plain lock, which the loop r
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import threading
 from concurrent.futures import CancelledError
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from open_channel.arguments import check_timeout
@@ -20,8 +20,7 @@ from open_channel.errors import NoThread, WaitTimeout
 from open_channel.io.background import background_loop, background_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import Any
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["THE_END", "bound", "call", "elsewhere", "frozen", "leaving", "run"]
 
@@ -62,7 +61,7 @@ def elsewhere(close: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
     Another does it then, and nobody waits.
     """
 
-    @functools.wraps(close)
+    @wraps(close)
     def closing(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> None:
         if _ours():
             threading.Thread(target=close, args=arguments, kwargs=options, daemon=True).start()
@@ -89,31 +88,31 @@ def call(function: Callable[[], _Result]) -> _Result:
     async def coroutine() -> _Result:
         return function()
 
-    return run(coroutine(), None, "")
+    return run(coroutine, None, "")
 
 
-def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: str) -> _Result:
-    """Run a coroutine in the loop and wait for it.
+def run(function: Callable[[], Awaitable[_Result]], timeout: float | None, what: str) -> _Result:
+    """Call a function in the loop, and wait for what it returns there.
 
-    Raises WaitTimeout, naming ``what`` was waited for, when ``timeout`` seconds pass first; the
-    coroutine is cancelled then. What need not wait returns with a timeout of 0 too. Raises
-    ValueError for a timeout below zero, NoThread when the loop has no thread, or this is that
-    thread, and RuntimeError when the interpreter ends.
+    Raises WaitTimeout, naming ``what`` was waited for, when ``timeout`` seconds pass first; it is
+    cancelled then. What need not wait returns with a timeout of 0 too. Raises ValueError for a
+    timeout below zero, NoThread when the loop has no thread, or this is that thread, and
+    RuntimeError when the interpreter ends.
+
+    When a signal handler raises meanwhile it is cancelled too, where it waits for something: what
+    comes before that has happened by then, or never will. So nothing that this thread does next
+    comes before it, and what was to be closed is.
     """
-    try:
-        seconds = bound(timeout)
-        if frozen():
-            raise RuntimeError("the interpreter ends, and its channels are closed")
-        if _ours():
-            raise NoThread(reason=_OURS)
-        loop = background_loop()
-    except BaseException:
-        coroutine.close()
-        raise
+    seconds = bound(timeout)
+    if frozen():
+        raise RuntimeError("the interpreter ends, and its channels are closed")
+    if _ours():
+        raise NoThread(reason=_OURS)
+    loop = background_loop()
     patience = -1.0
     if seconds is not None:
-        coroutine, patience = _within(coroutine, seconds, what), seconds + _TURN
-    call = _Call(coroutine, loop)
+        function, patience = partial(_within, function, seconds, what), seconds + _TURN
+    call = _Call(function, loop)
     try:
         loop.call_soon_threadsafe(call.start)
         if not call.done.acquire(timeout=patience):
@@ -125,13 +124,17 @@ def run(coroutine: Coroutine[Any, Any, _Result], timeout: float | None, what: st
 
 
 class _Call(Generic[_Result]):
-    """A coroutine that runs in the loop, as a thread sees it."""
+    """A function that is called in the loop, as a thread sees it.
+
+    Its coroutine is made there: one that was made before might never be awaited.
+    """
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, _Result], loop: asyncio.AbstractEventLoop
+        self, function: Callable[[], Awaitable[_Result]], loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._coroutine = coroutine
+        self._function = function
         self._loop = loop
+        self._ended = False
         self._task: asyncio.Task[_Result] | None = None
         self.done = threading.Lock()
         """Released when there is a result."""
@@ -139,18 +142,27 @@ class _Call(Generic[_Result]):
 
     def start(self) -> None:
         """In the loop."""
-        self._task = self._loop.create_task(self._coroutine)
-        self._task.add_done_callback(lambda _: self.done.release())
+        if not self._ended:
+            self._task = self._loop.create_task(self._run())
+            self._task.add_done_callback(lambda _: self.done.release())
+
+    async def _run(self) -> _Result:
+        return await self._function()
 
     def cancel(self) -> None:
-        """The thread waits no more."""
-        self._loop.call_soon_threadsafe(self._cancel)
+        """The thread waits no more, but for the loop to know that."""
+        known = threading.Lock()
+        known.acquire()
 
-    def _cancel(self) -> None:
-        if self._task is None:  # it was interrupted before it had handed the coroutine over
-            self._coroutine.close()
-        else:
-            self._task.cancel()
+        def end() -> None:
+            self._ended = True
+            if self._task is not None:
+                self._task.cancel()
+            known.release()
+
+        # In the next turn: a task that was just made has taken its first step by then.
+        self._loop.call_soon_threadsafe(self._loop.call_soon, end)
+        known.acquire(timeout=_TURN)
 
     def result(self) -> _Result:
         """When it is done: what the coroutine has returned; raises what it has raised."""
@@ -164,11 +176,11 @@ class _Call(Generic[_Result]):
             del task  # or an error would be known to itself, by its traceback
 
 
-async def _within(coroutine: Coroutine[Any, Any, _Result], seconds: float, what: str) -> _Result:
+async def _within(function: Callable[[], Awaitable[_Result]], seconds: float, what: str) -> _Result:
     scope = asyncio.timeout(seconds)
     try:
         async with scope:
-            return await coroutine
+            return await function()
     except TimeoutError:
         if scope.expired():
             raise WaitTimeout(what=what, timeout=seconds) from None

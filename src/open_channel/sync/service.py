@@ -97,9 +97,8 @@ class Service(Live):
         try:
             if bus.client.error is not None:
                 return
-            if getattr(self._here, "handles", False):
-                bus.call(self._inner.end)
-            else:
+            bus.end(self._inner.end)
+            if not getattr(self._here, "handles", False):
                 bus.run(lambda: self._inner.__aexit__(kind, error, traceback))
         finally:
             self._workers.end()

@@ -266,7 +266,7 @@ class ChannelSocket(Live):
         Raises ConnectTimeout when the timeout given to ``connect()`` passes first, WaitTimeout
         when this one does, what the host refused, or ChannelClosed.
         """
-        portal.run(self._open().wait_connected(), timeout, "a connection")
+        portal.run(self._open().wait_connected, timeout, "a connection")
 
     @portal.elsewhere
     def close(self, timeout: float | None = 5.0) -> None:
@@ -295,7 +295,7 @@ class ChannelSocket(Live):
             self._move()
             await socket.close(timeout)
 
-        portal.run(close(), portal.leaving(timeout), portal.THE_END)
+        portal.run(close, portal.leaving(timeout), portal.THE_END)
         self._has_closed()
 
     @portal.elsewhere

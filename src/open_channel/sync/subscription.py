@@ -77,7 +77,8 @@ class Subscription(Live, Generic[M_co]):
         """What ``message.data`` is decoded into and checked against; None: as it was sent."""
 
     def _client(self) -> BusClient:
-        assert self._bus is not None, "a subscription is used inside its block"
+        if self._bus is None:
+            raise RuntimeError("a subscription is used inside its block")
         return self._bus.client
 
     def __repr__(self) -> str:
@@ -114,9 +115,9 @@ class Subscription(Live, Generic[M_co]):
         traceback: TracebackType | None,
     ) -> None:
         """Unsubscribe; jobs that are not acknowledged go to others. In a forked child: nothing."""
-        if not portal.frozen() and self._client().error is None:
-            assert self._bus is not None
-            self._bus.call(self._inner.end)
+        bus = self._bus
+        if bus is not None and bus.client.error is None and not portal.frozen():
+            bus.end(self._inner.end)
 
     # --- taking ----------------------------------------------------------------------------
 
