@@ -230,6 +230,26 @@ def test_who_was_left_out_is_named_though_he_is_back_before_all_is_done(
     assert one.core.without == {}
 
 
+def test_a_reply_may_be_the_last_that_a_gap_was_remembered_for(bench: Bench, members: list[Member]):
+    """A request is not acknowledged: its reply tells that it is done."""
+    one, two, three = members
+    sub = subscribe(bench, two, serves=True)
+    subscribe(bench, three)
+    bench = left_out(bench, one, three)
+    bench.pump()
+    asks = Asks()
+    one.core.request(TOPIC, r.NOBODY, b"?", 0, asks)
+    bench.pump()
+    bench.open(three)
+    bench.pump()
+    assert one.core.without == {three.id: 2}  # as long as something is not done
+    publisher, seq, _, _ = sub.jobs[0]
+    two.core.reply(publisher, seq, False, b"!", 0)
+    bench.pump()
+    assert asks.replies == [(b"!", False)]
+    assert one.core.without == {}
+
+
 def test_who_was_left_out_and_dies_is_named_no_more(bench: Bench, members: list[Member]):
     one, two, three = members
     subscribe(bench, three)

@@ -352,7 +352,7 @@ class Broker:
             seat.undone -= 1
             if not entry.answered:
                 seat.acks.append((entry.first, entry.last))
-                self.dirty[seat] = None
+            self.dirty[seat] = None  # also for its gaps: see flush()
         elif entry.jobs == entry.waiting and not entry.told:
             entry.told = True
             seat.told_jobs.append(entry.first)
