@@ -72,11 +72,15 @@ class Service(Live):
 
         Raises what closed the channel, and RuntimeError when it was entered before.
         """
-        bus = self._bus or self._join()
-        if self._bus is None:
-            self._bus = bus
+        new = self._bus is None
+        bus = self._bus = self._bus or self._join()
         self._context = copy_context()
-        bus.run(self._inner.__aenter__)
+        try:
+            bus.run(self._inner.__aenter__)
+        except BaseException:  # as of a subscription
+            if new:
+                bus.post(self._inner.end)
+            raise
         return self
 
     @portal.elsewhere

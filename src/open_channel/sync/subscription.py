@@ -99,12 +99,18 @@ class Subscription(Live, Generic[M_co]):
 
         Raises what closed the channel, and RuntimeError when it was entered before.
         """
+        new = self._bus is None
         bus = self._bus or self._join()
-        if self._bus is None:
+        if new:
             self._bus = bus
             self._inner.on_change = self._bell.ring
             self._inner.post = bus.post
-        bus.run(self._inner.__aenter__)
+        try:
+            bus.run(self._inner.__aenter__)
+        except BaseException:  # it may be live when a signal handler raises: nobody else ends it
+            if new:
+                bus.post(self._inner.end)
+            raise
         return self
 
     @portal.elsewhere
