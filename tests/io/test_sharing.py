@@ -21,6 +21,7 @@ from open_channel.protocol.frames import Decoder, Frame, Kind, encode
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.session import Session
 from open_channel.protocol.shared import STAMP, Offer, decode_holding
+from tests.protocol.verbs import decode, whole
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="there is no memfd")
 
@@ -50,15 +51,7 @@ class Line:
 
     def frames(self) -> list[Frame]:
         data, self.written = b"".join(self.written), []
-        decoder, found = Decoder(64 * MIB), list[Frame]()
-        while data:
-            buffer = decoder.get_buffer()
-            size = min(len(buffer), len(data))
-            buffer[:size] = data[:size]
-            data = data[size:]
-            for frame in decoder.received(size):
-                found.append(frame._replace(payload=memoryview(bytes(frame.payload))))
-        return found
+        return [Frame(*plain[:4], memoryview(plain.payload)) for plain in decode(whole(data))]
 
 
 class End:

@@ -153,6 +153,17 @@ def soon(most):
 def no_more():
     signal.setitimer(signal.ITIMER_REAL, 0)
 
+def again_and_again(seconds, use):
+    global interrupted
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            use()
+            no_more()
+        except Over:
+            no_more()
+            interrupted += 1
+
 def until(condition):
     end = time.monotonic() + 20
     while not condition():
@@ -172,15 +183,11 @@ with open_channel("signals") as channel, open_channel("signals") as other:
         lambda: channel.subscribe("news", group="g"),
         lambda: channel.serve("echo", lambda request: b""),
     ):
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
-            try:
-                with make():
-                    soon(0.0005)
-                no_more()
-            except Over:
-                no_more()
-                interrupted += 1
+        def use():
+            with make():
+                soon(0.0005)
+
+        again_and_again(1.5, use)
         until(lambda: not other.request("$broker")["members"][channel.member]["subscriptions"])
         assert other.publish("news", b"", confirm=True, timeout=10) == ()
 print(interrupted > 30 or interrupted)
@@ -197,18 +204,14 @@ def test_a_channel_that_is_entered_or_left_is_no_phantom_though_a_handler_raises
         + """
 with open_channel("signals") as channel:
     for leaving in False, True:
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
-            try:
-                soon(0.004)
-                with open_channel("signals"):
-                    no_more()
-                    if leaving:
-                        soon(0.004)
+        def use():
+            soon(0.004)
+            with open_channel("signals"):
                 no_more()
-            except Over:
-                no_more()
-                interrupted += 1
+                if leaving:
+                    soon(0.004)
+
+        again_and_again(1.5, use)
         until(lambda: len(channel.request("$broker")["members"]) == 1)
 print(interrupted > 30 or interrupted)
 """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ack", "Overflow", "Subscription"]
 
-Ack = Literal["next", "manual"]
+Ack = Literal["next", "manual"]  # what says that a job is done: see Channel.subscribe()
 Overflow = Literal["drop_oldest", "drop_newest", "block"]
 """What happens when a subscription's queue is full."""
 

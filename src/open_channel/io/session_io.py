@@ -180,10 +180,9 @@ class SessionIO:
         if left:
             self._keeper.session_left()
 
-    def beat(self, ping: list[bytes]) -> None:
-        """Say that this side is there, and whatever waits to be said with something else."""
-        if self.wire is not None:
-            self.wire.write([*self._sharing.tell(all_of_it=True), *ping])
+    def untold(self) -> list[bytes]:
+        """What waits to be said with something else."""
+        return self._sharing.tell(all_of_it=True)
 
     def writable(self) -> None:
         """See ``WireOwner``."""

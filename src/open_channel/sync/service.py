@@ -101,8 +101,10 @@ class Service(Live):
         try:
             if bus.client.error is not None:
                 return
-            bus.end(self._inner.end)
-            if not getattr(self._here, "handles", False):
+            if getattr(self._here, "handles", False):
+                bus.end(self._inner.end)
+            else:
+                bus.post(self._inner.end)  # whatever becomes of the wait
                 bus.run(lambda: self._inner.__aexit__(kind, error, traceback))
         finally:
             self._workers.end()
