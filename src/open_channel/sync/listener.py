@@ -39,13 +39,29 @@ def in_thread(listener: Listener) -> Callable[[AsyncSocket], Coroutine[Any, Any,
             with contextlib.suppress(RuntimeError):  # the loop is gone: the process ends
                 loop.call_soon_threadsafe(_finish, finished, error)
 
-        threading.Thread(target=work, name=f"{opened!r}", daemon=True).start()
+        try:
+            threading.Thread(target=work, name=f"{opened!r}", daemon=True).start()
+        except RuntimeError:
+            if threading.main_thread().is_alive():  # too many threads
+                raise
+            # Python 3.12.1 starts none from the end of the main thread on. The channel is closed
+            # soon, and whoever hosts then has a listener for this client.
+            await _the_end(opened)
+            return
         try:
             await finished
         finally:
             await socket.finish_writing()
 
     return listen
+
+
+async def _the_end(opened: AsyncSocket) -> None:
+    changed = asyncio.Event()
+    opened.on_change = changed.set
+    while not opened.at_end:
+        changed.clear()
+        await changed.wait()
 
 
 def _finish(finished: asyncio.Future[None], error: BaseException | None) -> None:
