@@ -481,3 +481,20 @@ def test_a_request_that_is_reported_before_it_comes_is_in_hand(bench: Bench, mem
     job = jobs(bench).find(key)
     assert job is not None
     assert job.read
+
+
+@pytest.mark.parametrize("late", ["requester", "responder"])
+def test_whom_the_next_host_would_not_have_chosen_is_free_again(
+    bench: Bench, members: list[Member], late: str
+):
+    one, two, three = members
+    busy = responder(bench, three, ">", prefetch=1)
+    ask(bench, one)
+    responder(bench, two)
+    last = one if late == "requester" else three
+    bench = bench.succeeded_by(without=[last])
+    bench.open(last)
+    bench.pump()
+    ask(bench, one, topic=b"other")
+    answer(bench, busy)
+    assert numbers(busy) == [2]

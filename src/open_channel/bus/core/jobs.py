@@ -270,6 +270,9 @@ class Jobs:
 
 def _give(job: Job, subscription: Subscription) -> None:
     """It is in a member's hands already."""
+    group = subscription.group
+    if group is not None and group.key == job.key[2]:
+        job.group = group  # of a request: it could have gone to responders of another pattern
     job.read = True
     job.turn = 0
     job.group.hold(job, subscription)
