@@ -46,6 +46,20 @@ async def test_many_requests_at_once(join: Joiner):
     assert shop.stats().unacknowledged == 0
 
 
+async def test_who_asked_first_goes_on_first(join: Joiner):
+    shop, other = await join(), await join(hosts=False)
+    order: list[int] = []
+
+    async def ask(number: int) -> None:
+        await shop.request("double", number)
+        order.append(number)
+
+    async with other.serve("double", double):
+        for _ in range(5):
+            await asyncio.gather(*(ask(number) for number in range(20)))
+    assert order == [*range(20)] * 5
+
+
 async def test_a_request_that_was_given_up_delays_no_flush_and_no_close(join: Joiner):
     await join()  # hosts to the end: the late reply is acknowledged
     shop, other = await join(hosts=False), await join(hosts=False)

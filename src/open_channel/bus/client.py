@@ -89,7 +89,7 @@ class BusClient:
         self._thread = threading.get_ident()
         self._scheduled = False
         self.requests = Requests(self)
-        self._touched: set[Subscription | Replies] = set()
+        self._touched: dict[Subscription | Replies, None] = {}  # in the order of what came
         self.watches: set[Watch] = set()
         """Those that are told who comes and goes."""
         self._on_end: set[Callable[[ChannelError], None]] = set()
@@ -201,7 +201,7 @@ class BusClient:
         """See ``SessionUser``."""
 
     def _wake_touched(self, *, now: bool) -> None:
-        touched, self._touched = self._touched, set()
+        touched, self._touched = self._touched, {}
         for waits in touched:
             waits.wake(now=now)
 
@@ -219,7 +219,7 @@ class BusClient:
 
     def touched(self, waits: Subscription | Replies) -> None:
         """Something has arrived for it: it is woken once all that has come is looked at."""
-        self._touched.add(waits)
+        self._touched[waits] = None
 
     # --- what the core tells ---------------------------------------------------------------
 

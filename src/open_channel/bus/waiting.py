@@ -37,8 +37,8 @@ class Waiting:
 
     def __init__(self, client: BusClient) -> None:
         self._client = client
-        self._until: set[asyncio.Future[None]] = set()
-        self._arriving: set[asyncio.Future[None]] = set()
+        self._until: dict[asyncio.Future[None], None] = {}  # who came first is woken first
+        self._arriving: dict[asyncio.Future[None], None] = {}
         self.round_trip: float | None = None
         """Seconds that the last confirmation took; None before the first."""
 
@@ -46,7 +46,7 @@ class Waiting:
         """Let those who wait until something is so look again."""
         if not self._until:  # as mostly
             return
-        waiting, self._until = self._until, set()
+        waiting, self._until = self._until, {}
         for future in waiting:
             _resolve(future)
 
@@ -65,11 +65,11 @@ class Waiting:
         while not condition():
             self._client.check_open()
             future: asyncio.Future[None] = self._client.loop.create_future()
-            self._until.add(future)
+            self._until[future] = None
             try:
                 await future
             finally:
-                self._until.discard(future)
+                self._until.pop(future, None)
 
     async def arrived(self, *, last: bool = False) -> tuple[str, ...]:
         """Wait until everything published so far has arrived, or the ``last`` message alone.
@@ -94,11 +94,11 @@ class Waiting:
         else:
             core.when_acknowledged(told)
         client.schedule()
-        self._arriving.add(future)
+        self._arriving[future] = None
         try:
             await future
         finally:
-            self._arriving.discard(future)
+            self._arriving.pop(future, None)
         self.round_trip = client.loop.time() - start
         return without
 
