@@ -60,51 +60,75 @@ def test_all_who_wait_are_woken_and_each_thing_goes_to_one():
     assert not bell._waiting
 
 
-def test_the_loop_takes_a_guard_that_is_free():
+async def test_the_loop_takes_a_guard_that_is_free():
     told: list[str] = []
-    guard = Guard(lambda: told.append("again"))
+    guard = Guard(asyncio.get_running_loop(), lambda: told.append("again"))
     assert guard.take()
     guard.leave()
-    with guard, guard:  # a signal handler in the midst
-        pass
+    with guard.lock, guard.lock:  # a signal handler in the midst
+        assert guard.take()
+        guard.leave()
+    await asyncio.sleep(0.01)
     assert not told
 
 
-def test_a_thread_that_has_a_guard_tells_the_loop_when_it_lets_go_of_it():
-    told: list[str] = []
-    guard = Guard(lambda: told.append("again"))
-    with guard:
-        loop = threading.Thread(target=lambda: told.append(str(guard.take())))
-        loop.start()
-        loop.join(20)
-        assert told == ["False"]
-    assert told == ["False", "again"]
-    with guard:
-        pass
-    assert told == ["False", "again"]
+async def test_the_loop_comes_again_until_a_thread_has_let_go_of_the_guard():
+    taken, held, over = asyncio.Event(), threading.Event(), threading.Event()
+    tries = 0
+
+    def again() -> None:
+        nonlocal tries
+        tries += 1
+        if guard.take():
+            guard.leave()
+            taken.set()
+        elif tries == 3:
+            over.set()
+
+    def hold() -> None:
+        with guard.lock:
+            held.set()
+            over.wait(20)
+
+    guard = Guard(asyncio.get_running_loop(), again)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(20)
+    assert not guard.take()
+    assert not guard.take()  # which is not one timer more
+    async with asyncio.timeout(20):
+        await taken.wait()
+    thread.join(20)
+    assert tries > 3
 
 
-def test_the_loop_is_told_or_has_it_however_they_meet():
-    again = threading.Event()
-    guard, over = Guard(again.set), threading.Event()
+async def test_the_loop_has_it_in_the_end_however_they_meet():
+    taken, over = asyncio.Event(), threading.Event()
+
+    def again() -> None:
+        if guard.take():
+            guard.leave()
+            taken.set()
 
     def hold() -> None:
         while not over.is_set():
-            with guard:
+            with guard.lock:
                 pass
 
+    guard = Guard(asyncio.get_running_loop(), again)
     threads = [threading.Thread(target=hold) for _ in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(500):
-        again.clear()
-        if guard.take():
-            guard.leave()
-        else:
-            assert again.wait(20)
-    over.set()
-    for thread in threads:
-        thread.join(20)
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(500):
+                taken.clear()
+                again()
+                await taken.wait()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(20)
 
 
 class Loop:

@@ -20,6 +20,8 @@ __all__ = ["Bell", "Errand", "Guard"]
 
 _T = TypeVar("_T")
 
+_MOMENT = 0.001  # seconds: a thread that has the guard lacks only the interpreter, as mostly
+
 
 class Bell:
     """Wakes all who wait."""
@@ -58,45 +60,41 @@ class Bell:
 
 
 class Guard:
-    """Held by threads for moments, one at a time; the loop takes it when it is free.
+    """Held by threads for moments, one at a time: ``with guard.lock``; the loop takes it when it is
+    free.
 
-    Reentrant, for signal handlers.
+    Threads use the lock itself, whose methods are not Python's: no signal handler can raise between
+    its acquisition and the block, or between the block and its release, and leave it taken.
+    Reentrant, because a handler may use what it has interrupted.
     """
 
-    __slots__ = ("_again", "_lock", "_wanted")
+    __slots__ = ("_again", "_due", "_loop", "lock")
 
-    def __init__(self, again: Callable[[], object]) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[], object]) -> None:
+        self.lock = threading.RLock()
+        self._loop = loop
         self._again = again
-        self._wanted = False
-
-    def __enter__(self) -> None:
-        """Wait for it."""
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        """Let go of it."""
-        self.leave()
-
-    def leave(self) -> None:
-        """Let go of it; where the loop has wanted it meanwhile, tell it."""
-        self._lock.release()
-        if self._wanted:
-            self._wanted = False
-            self._again()
+        self._due = False
 
     def take(self) -> bool:
-        """In the loop: take it, if it is free, until ``leave()``; else ``again()`` is called when a
-        thread lets go of it.
+        """In the loop: take it, if it is free, until ``leave()``; else ``again()`` is called soon.
+
+        Threads are not asked to tell when they let go: one that a handler interrupts might not.
         """
-        if self._lock.acquire(blocking=False):
+        if self.lock.acquire(blocking=False):
             return True
-        self._wanted = True
-        # Whoever had it may have let go of it, and not have seen that yet.
-        if self._lock.acquire(blocking=False):
-            self._wanted = False
-            return True
+        if not self._due:
+            self._due = True
+            self._loop.call_later(_MOMENT, self._try_again)
         return False
+
+    def _try_again(self) -> None:
+        self._due = False
+        self._again()
+
+    def leave(self) -> None:
+        """In the loop: let go of it."""
+        self.lock.release()
 
 
 class Errand:
@@ -112,7 +110,11 @@ class Errand:
         what is left from then on."""
 
     def ask(self) -> None:
-        """Have it done. Two threads may both find that it is not told: it looks once too often."""
+        """Have it done. Two threads may both find that it is not told: it looks once too often.
+
+        What the loop will find must be there before. Where a signal handler may have raised in
+        between, ``again()`` tells it anyway.
+        """
         if not self.told:
             try:
                 self.told = True

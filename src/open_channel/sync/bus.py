@@ -87,8 +87,12 @@ class Bus:
 
     def post(self, callback: Callable[[], None]) -> None:
         """Have this called in the loop, behind all that was published and posted before."""
-        self._queue.append(callback)
-        self._errand.ask()
+        try:
+            self._queue.append(callback)
+            self._errand.ask()
+        except BaseException:  # a signal handler's: it may be in the queue
+            self._errand.again()
+            raise
 
     def run(
         self,
@@ -151,9 +155,13 @@ class Bus:
         if confirm:
             send = partial(self._send_confirmed, known, body, flags)
             return self.run(send, timeout, "the confirmation of a message")
-        self._queue.append((known, body, flags))
-        if not self._errand.told:
-            self._errand.ask()
+        try:
+            self._queue.append((known, body, flags))
+            if not self._errand.told:
+                self._errand.ask()
+        except BaseException:  # as in post()
+            self._errand.again()
+            raise
         return ()
 
     def _check_topic(self, topic: str) -> bytes:

@@ -252,7 +252,7 @@ class Channel(Live):
         traceback: TracebackType | None,
     ) -> None:
         """Close."""
-        self.close()
+        self._close(5.0)
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Leave: wait until what was published has arrived everywhere, then close the socket too.
@@ -261,32 +261,38 @@ class Channel(Live):
         then may be lost. If this process hosts the channel, another takes over in order.
         Again is harmless. In its own listener: see ``ChannelSocket.close()``.
         """
-        portal.bound(timeout)
+        self._close(portal.bound(timeout))
+
+    @portal.closes
+    def _close(self, timeout: float | None) -> None:
         self._inner.refuse_locks()
         self.leave(timeout)
 
-    @portal.elsewhere
     def leave(self, timeout: float | None) -> None:
         """Close it, but for those who wait for a lock: where the process ends, they end with it."""
-        timeout = portal.bound(timeout)
-        exits.forget(self)
         self._closed = True
-        if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
-            return
+        if self._pid == os.getpid() and not portal.frozen():  # no forked child that never used it
+            self._leave(timeout)
+        exits.forget(self)
+
+    def _leave(self, timeout: float | None) -> None:
         if not background_runs():
             self._inner.end_unused()
             return
         limit = portal.leaving(timeout)
         bus = self._bus
-        try:
-            if bus is not None and bus.client.error is None:
-                bus.run(lambda: bus.client.close(timeout), limit, portal.THE_END)
-            if self._socket is not None:
-                self._socket.close(timeout)
-            portal.run(lambda: self._inner.leave(timeout), limit, portal.THE_END)
-        except BaseException:  # a signal handler has raised: it waits no more, and leaves
+        if bus is not None and bus.client.error is None:
+            bus.run(lambda: bus.client.close(timeout), limit, portal.THE_END)
+        if self._socket is not None:
+            self._socket.close(timeout)
+        portal.run(lambda: self._inner.leave(timeout), limit, portal.THE_END)
+
+    def let_go(self) -> None:
+        """Leave without the time to deliver anything; again is harmless."""
+        self._closed = True
+        if self._pid == os.getpid() and background_runs() and not portal.frozen():
             portal.run(lambda: self._inner.leave(0), portal.leaving(0), portal.THE_END)
-            raise
+        exits.forget(self)
 
     # --- publish and subscribe -------------------------------------------------------------
 

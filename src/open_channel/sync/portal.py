@@ -13,7 +13,7 @@ import sys
 import threading
 from concurrent.futures import CancelledError
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from open_channel.arguments import check_timeout
 from open_channel.errors import NoThread, WaitTimeout
@@ -22,7 +22,7 @@ from open_channel.io.background import background_loop, background_runs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["THE_END", "bound", "call", "elsewhere", "frozen", "leaving", "run"]
+__all__ = ["THE_END", "bound", "call", "closes", "frozen", "leaving", "run"]
 
 THE_END = "the end of the channel"
 """What closing waits for."""
@@ -37,6 +37,7 @@ _OURS = (
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_Closing = TypeVar("_Closing", bound="_Closes")
 
 
 def frozen() -> bool:
@@ -55,18 +56,33 @@ def _ours() -> bool:
     return background_runs() and asyncio._get_running_loop() is background_loop()
 
 
-def elsewhere(close: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
-    """Let what closes something be called in the loop's own thread, too.
+class _Closes(Protocol):
+    def let_go(self) -> None:
+        """Have it closed without waiting for anything; again is harmless."""
 
-    Another does it then, and nobody waits.
+
+def closes(
+    close: Callable[Concatenate[_Closing, _Arguments], None],
+) -> Callable[Concatenate[_Closing, _Arguments], None]:
+    """What closes something: once it has begun, that is closed, whatever is raised.
+
+    A signal handler may raise before anything is done. It can be called in the loop's own thread,
+    too: another thread does it then, and nobody waits.
     """
 
     @wraps(close)
-    def closing(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> None:
-        if _ours():
-            threading.Thread(target=close, args=arguments, kwargs=options, daemon=True).start()
-        else:
-            close(*arguments, **options)
+    def closing(
+        closed: _Closing, /, *arguments: _Arguments.args, **options: _Arguments.kwargs
+    ) -> None:
+        try:
+            if _ours():
+                what = partial(close, closed, *arguments, **options)
+                threading.Thread(target=what, daemon=True).start()
+            else:
+                close(closed, *arguments, **options)
+        except BaseException:
+            closed.let_go()
+            raise
 
     return closing
 
@@ -136,6 +152,8 @@ class _Call(Generic[_Result]):
         self._loop = loop
         self._ended = False
         self._task: asyncio.Task[_Result] | None = None
+        self._value: _Result | None = None
+        self._failure: BaseException | None = None
         self.done = threading.Lock()
         """Released when there is a result."""
         self.done.acquire()
@@ -144,10 +162,22 @@ class _Call(Generic[_Result]):
         """In the loop."""
         if not self._ended:
             self._task = self._loop.create_task(self._run())
-            self._task.add_done_callback(lambda _: self.done.release())
+            self._task.add_done_callback(self._finished)
 
     async def _run(self) -> _Result:
         return await self._function()
+
+    def _finished(self, task: asyncio.Task[_Result]) -> None:
+        # The thread gets no task: asyncio's set of all tasks forgets one in Python code, and what a
+        # signal handler raises in the midst of that is lost.
+        self._task = None
+        if task.cancelled():
+            self._failure = CancelledError()
+        elif (error := task.exception()) is not None:
+            self._failure = error
+        else:
+            self._value = task.result()
+        self.done.release()
 
     def cancel(self) -> None:
         """The thread waits no more, but for the loop to know that."""
@@ -166,14 +196,13 @@ class _Call(Generic[_Result]):
 
     def result(self) -> _Result:
         """When it is done: what the coroutine has returned; raises what it has raised."""
-        task, self._task = self._task, None
-        assert task is not None
+        failure, self._failure = self._failure, None
         try:
-            if task.cancelled():
-                raise CancelledError
-            return task.result()
+            if failure is not None:
+                raise failure
+            return cast("_Result", self._value)
         finally:
-            del task  # or an error would be known to itself, by its traceback
+            del failure  # or an error would be known to itself, by its traceback
 
 
 async def _within(function: Callable[[], Awaitable[_Result]], seconds: float, what: str) -> _Result:

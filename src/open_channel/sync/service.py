@@ -79,11 +79,11 @@ class Service(Live):
             bus.run(self._inner.__aenter__)
         except BaseException:  # as of a subscription
             if new:
-                bus.post(self._inner.end)
+                self.let_go()
             raise
         return self
 
-    @portal.elsewhere
+    @portal.closes
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -98,16 +98,20 @@ class Service(Live):
         bus = self._bus
         if bus is None or bus.forked or portal.frozen():
             return
-        try:
-            if bus.client.error is not None:
-                return
+        if bus.client.error is None:
             if getattr(self._here, "handles", False):
                 bus.end(self._inner.end)
             else:
                 bus.post(self._inner.end)  # whatever becomes of the wait
                 bus.run(lambda: self._inner.__aexit__(kind, error, traceback))
-        finally:
-            self._workers.end()
+        bus.post(self._workers.end)
+
+    def let_go(self) -> None:
+        """Take no more requests, without waiting for those in hand; again is harmless."""
+        bus = self._bus
+        if bus is not None and not bus.forked:
+            bus.post(self._inner.end)
+            bus.post(self._workers.end)
 
     # --- in the loop -----------------------------------------------------------------------
 
@@ -148,7 +152,8 @@ def _settle(reply: asyncio.Future[Any], result: object, failure: Exception | Non
 class _Workers:
     """Threads that work off what is added; one more where none is free, up to a limit."""
 
-    # Those of concurrent.futures would keep the process from ending while a handler waits.
+    # Those of concurrent.futures would keep the process from ending while a handler waits. The loop
+    # and these threads share a lock: no thread may have it in which a signal handler may run.
 
     def __init__(self, limit: int, name: str) -> None:
         self._limit = limit
@@ -183,7 +188,7 @@ class _Workers:
                     self._free += 1
 
     def end(self) -> None:
-        """Let the threads end when all that was added is done; again is harmless."""
+        """In the loop: let the threads end when all that was added is done; again is harmless."""
         with self._lock:
             threads, self._threads = self._threads, 0
             self._limit = 0

@@ -62,7 +62,7 @@ class ChannelSocket(Live):
         self._loop = background_loop()
         self._bell = Bell()
         self._errand = Errand(self._loop, self._move)  # to move something, or to acknowledge
-        self._guard = Guard(self._errand.again)
+        self._guard = Guard(self._loop, self._move)
         self._movers: list[asyncio.Future[None]] = []  # who waits for all to be moved
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes in the queue, counted as in the outbox
@@ -115,6 +115,7 @@ class ChannelSocket(Live):
             self._queued = 0
         finally:
             if not self._queue:
+                self._queued = 0  # where a signal handler has raised it may be a little off
                 socket.settle(self._in_hand)
             self._guard.leave()
         if failure is not None:
@@ -144,13 +145,17 @@ class ChannelSocket(Live):
     def _write(self, data: bytes) -> bool:
         """Whether there was room for it."""
         socket = self._socket
-        with self._guard:
-            if socket.backlog + self._queued > socket.drain_limit and not socket.closed:
-                return False
-            socket.check_open()
-            self._queue.append(data)
-            self._queued += len(data) + OVERHEAD
-        self._errand.ask()  # not with the guard: the loop, once woken, would find it taken
+        try:
+            with self._guard.lock:
+                if socket.backlog + self._queued > socket.drain_limit and not socket.closed:
+                    return False
+                socket.check_open()
+                self._queue.append(data)
+                self._queued += len(data) + OVERHEAD
+            self._errand.ask()  # not with the guard: the loop, once woken, would find it taken
+        except BaseException:  # a signal handler's: it may have been written
+            self._errand.again()
+            raise
         return True
 
     def drain(self, timeout: float | None = None) -> None:
@@ -196,7 +201,7 @@ class ChannelSocket(Live):
     def _look(self) -> tuple[bytes | None] | None:
         """The next message, or None at the end; None for neither."""
         socket = self._socket
-        with self._guard:
+        with self._guard.lock:
             self._in_hand = 0
             message = socket.take()
             self._in_hand = int(message is not None)
@@ -245,7 +250,7 @@ class ChannelSocket(Live):
     def backlog(self) -> int:
         """The bytes written and not acknowledged."""
         socket = self._open()
-        with self._guard:  # or what is on its way into the outbox would count twice
+        with self._guard.lock:  # or what is on its way into the outbox would count twice
             return socket.backlog + self._queued
 
     @property
@@ -268,7 +273,6 @@ class ChannelSocket(Live):
         """
         portal.run(self._open().wait_connected, timeout, "a connection")
 
-    @portal.elsewhere
     def close(self, timeout: float | None = 5.0) -> None:
         """Close: write what is queued, wait until it is consumed, then close; again is harmless.
 
@@ -277,14 +281,17 @@ class ChannelSocket(Live):
         over in order. In the channel's own listener it waits in vain for the message in hand, and
         2 s more for the listener: let another thread close it.
         """
-        timeout = portal.bound(timeout)
+        self._close(portal.bound(timeout))
+
+    @portal.closes
+    def _close(self, timeout: float | None) -> None:
         socket = self._socket
         self._closed = True
         if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
             return
 
         # Here, and not in the loop, which may not get the guard: this may be a signal handler.
-        with self._guard:
+        with self._guard.lock:
             rest, self._queue = self._queue, deque()
             self._queued = 0
 
@@ -298,12 +305,19 @@ class ChannelSocket(Live):
         portal.run(close, portal.leaving(timeout), portal.THE_END)
         self._has_closed()
 
-    @portal.elsewhere
+    @portal.closes
     def destroy(self) -> None:
         """Close the socket at once, and on the client's side the channel; again is harmless."""
         self._closed = True
         if self._pid == os.getpid() and not portal.frozen():
             portal.call(self._socket.destroy)
+            self._has_closed()
+
+    def let_go(self) -> None:
+        """Close the socket at once, without waiting until that is done; again is harmless."""
+        self._closed = True
+        if self._pid == os.getpid():
+            self._loop.call_soon_threadsafe(self._socket.destroy)
             self._has_closed()
 
     def _has_closed(self) -> None:
@@ -330,6 +344,6 @@ class ChannelSocket(Live):
     ) -> None:
         """Close; at once when the block failed."""
         if kind is None:
-            self.close()
+            self._close(5.0)
         else:
             self.destroy()

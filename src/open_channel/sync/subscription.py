@@ -109,11 +109,11 @@ class Subscription(Live, Generic[M_co]):
             bus.run(self._inner.__aenter__)
         except BaseException:  # it may be live when a signal handler raises: nobody else ends it
             if new:
-                bus.post(self._inner.end)
+                self.let_go()
             raise
         return self
 
-    @portal.elsewhere
+    @portal.closes
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -124,6 +124,11 @@ class Subscription(Live, Generic[M_co]):
         bus = self._bus
         if bus is not None and bus.client.error is None and not portal.frozen():
             bus.end(self._inner.end)
+
+    def let_go(self) -> None:
+        """Unsubscribe, without waiting until that is done; again is harmless."""
+        if self._bus is not None and not self._bus.forked:
+            self._bus.post(self._inner.end)
 
     # --- taking ----------------------------------------------------------------------------
 
