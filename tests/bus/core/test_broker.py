@@ -291,6 +291,25 @@ def test_a_host_after_that_adopts_the_table(bench: Bench, members: list[Member])
     assert one.core.without == {}
 
 
+def test_a_gap_is_told_though_older_messages_come_after_it(bench: Bench, members: list[Member]):
+    """What an earlier host acknowledged without a member may follow what it did not acknowledge."""
+    one, _, three = members
+    sub = subscribe(bench, three)
+    publish(one, b"1")
+    bench.say(one)
+    bench.hear(three)  # which nobody will know
+    one.core.without = {three.id: 2}
+    bench = bench.succeeded_by(without=[three])
+    bench.wait(GRACE)
+    bench.pump()
+    assert one.core.without == {three.id: 2}
+    bench.open(three)
+    bench.pump()
+    assert sub.got == [b"1"]
+    assert sub.missed == [UNKNOWN]
+    assert one.core.without == {}
+
+
 def test_a_table_that_names_strangers_is_corrected(bench: Bench, members: list[Member]):
     one, *_ = members
     one.core.without = {info(99).id: 5, one.id: 4}

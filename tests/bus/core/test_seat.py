@@ -223,6 +223,19 @@ def test_what_a_member_has_not_received_is_known_by_publisher():
     assert seat.owed_from() == {one: 5, two: 8}
 
 
+def test_who_was_left_out_of_more_is_not_left_out_of_less():
+    seat, one, two, three = make(), info(2).id, info(3).id, info(4).id
+    seat.leave_out(one, 8)
+    assert seat.without_changed
+    seat.without_changed = False
+    seat.leave_out(one, 7)
+    assert not seat.without_changed
+    seat.leave_out(two, 3)
+    seat.gaps = {one: 9, two: 2, three: 4}
+    assert seat.without == {one: 8, two: 3}
+    assert seat.left_out() == {one: 9, two: 3, three: 4}
+
+
 def test_letting_go_keeps_what_stays():
     ledger, seat = Ledger(), make(feed=0)
     seat.send(BODY, 100.0, entry(ledger, seat, 1))

@@ -193,7 +193,7 @@ class Broker:
         for member, seq in without.items():
             absent = self.seats.get(member)
             if absent is not None:
-                seat.without[member] = seq
+                seat.leave_out(member, seq)
                 if absent.outbox is not None and absent is not seat:
                     self._gap(seat, absent)
         seat.without_changed = seat.without != without
@@ -339,8 +339,7 @@ class Broker:
         return seat.released and seat.queued > self.bounds.queue
 
     def _leave_out(self, publisher: Seat, seat: Seat, seq: int) -> None:
-        publisher.without[seat.member] = seq
-        publisher.without_changed = True
+        publisher.leave_out(seat.member, seq)
         self.dirty[publisher] = None
 
     def progressed(self, entry: Entry) -> None:
@@ -461,7 +460,7 @@ class Broker:
         for seat in self.dirty:
             if seat.without_changed:
                 seat.without_changed = False
-                seat.control(r.Without({**seat.gaps, **seat.without}), self.now)
+                seat.control(r.Without(seat.left_out()), self.now)
             if seat.told_jobs:
                 for first in seat.told_jobs:
                     seat.control(r.Taking(first), self.now)
@@ -492,7 +491,7 @@ class _Told:
         publisher, member = self._publisher, self._seat.member
         if self._broker.seats.get(publisher.member) is not publisher:
             return
-        publisher.gaps[member] = self._seq
+        publisher.gaps[member] = max(self._seq, publisher.gaps.get(member, 0))
         if publisher.without.get(member) == self._seq and not self._seat.released:
             del publisher.without[member]
         self._broker.dirty[publisher] = None

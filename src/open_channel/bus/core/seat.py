@@ -288,6 +288,24 @@ class Seat:
         if self.queue or self.unaware:
             self.pump(now)
 
+    def leave_out(self, member: bytes, seq: int) -> None:
+        """What it published is acknowledged without a member, up to a number; never to a lower one:
+        what is sent again may come after what an earlier host has acknowledged.
+        """
+        if seq > self.without.get(member, 0):
+            self.without[member] = seq
+            self.without_changed = True
+
+    def left_out(self) -> dict[bytes, int]:
+        """{member: highest number of its own that was acknowledged without it}, as long as somebody
+        may wait for that.
+        """
+        without, gaps = self.without, self.gaps
+        return {
+            member: max(without.get(member, 0), gaps.get(member, 0))
+            for member in {**gaps, **without}
+        }
+
     def take_acks(self) -> list[tuple[int, int]]:
         """Its publications that are done and that it was not told of, adjacent ranges as one."""
         acks, self.acks = self.acks, []
