@@ -9,10 +9,14 @@ from tests.bus.conftest import Joiner
 
 async def test_it_says_who_is_here_and_what_they_have(join: Joiner):
     host, other = await join(), await join(hosts=False)
-    async with other.subscribe("a"), other.subscribe("b", group="g") as jobs:
+    async with other.subscribe("a"), other.subscribe("b", group="g", prefetch=1) as jobs:
         await host.publish("b", b"work")
+        await host.publish("b", b"more")
         await jobs.get()
         figures = await host.request("$broker")
+    assert figures["groups"] == [
+        {"group": "g", "pattern": "b", "consumers": 1, "waiting": 1, "in_hand": 1}
+    ]
     assert figures["settled"]
     assert set(figures["members"]) == {host.member, other.member}
     mine = figures["members"][other.member]

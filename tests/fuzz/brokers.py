@@ -246,7 +246,7 @@ def forged_in(record: bytes) -> list[tuple[bytes, int, str]]:
 
 def no_trace(broker: Broker, people: list[bytes]) -> None:
     """Nothing is left of those who have gone."""
-    routing = broker._routing
+    routing = broker.routing
     check(set(broker.seats) == set(people), "seats of members that have gone")
     check(not broker.expected, "somebody is expected who has gone")
     for name in ("_open", "_later", "_in_hand", "_finished"):

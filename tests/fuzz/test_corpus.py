@@ -35,9 +35,9 @@ def test_many_who_give_up_waiting_take_no_longer_for_it_each():
     for number in range(1, count + 1):
         request = r.encode_publication(r.PUBLISH, 4, b"own", number, me, r.NOBODY, [b"?"])
         bench.say(0, bytes(request))
-    assert len(bench.broker._routing.jobs._open) == count
+    assert len(bench.broker.routing.jobs._open) == count
     for number in range(count, 0, -1):
         bench.say(0, r.encode_control(r.Cancel(number)))
     assert not bench.refused
-    assert not bench.broker._routing.jobs._open
+    assert not bench.broker.routing.jobs._open
     bench.end()

@@ -331,7 +331,7 @@ class Checks:
         if hosting is None:
             return
         broker = hosting.broker
-        routing = broker._routing
+        routing = broker.routing
         left: dict[str, object] = {
             "expected": broker.expected,
             "absent": broker.absent,

@@ -12,7 +12,18 @@ from open_channel.bus.core.figures import TOPIC, answered
 from open_channel.bus.core.records import Flag
 from open_channel.protocol.limits import Limits
 from open_channel.protocol.outbox import Outbox
-from tests.bus.core.verbs import BOUNDS, info, publication, written
+from tests.bus.core.verbs import (
+    BOUNDS,
+    Bench,
+    Member,
+    ask,
+    info,
+    publication,
+    publish,
+    responder,
+    worker,
+    written,
+)
 
 ASK = int(Flag.REQUEST)
 
@@ -25,7 +36,7 @@ def broker() -> Broker:
     return broker
 
 
-def ask(broker: Broker, topic: str = TOPIC, flags: int = ASK, to: bytes = r.NOBODY) -> bool:
+def asked(broker: Broker, topic: str = TOPIC, flags: int = ASK, to: bytes = r.NOBODY) -> bool:
     seat = broker.seats[info(1).id]
     record = r.encode_publication(r.PUBLISH, flags, topic.encode(), 7, seat.member, to, [b""])
     return answered(broker, seat, r.parse(record))
@@ -35,7 +46,7 @@ def test_it_answers_and_acknowledges(broker: Broker):
     seat, away = broker.seats.values()
     away.send(publication(1, 1), 100.0)
     broker.routed, broker.bytes, broker.dropped = 5, 60, 2
-    assert ask(broker)
+    assert asked(broker)
     assert seat.acks == [(7, 7)]
     assert seat in broker.dirty
     assert seat.outbox is not None
@@ -55,12 +66,26 @@ def test_it_answers_and_acknowledges(broker: Broker):
             seat.member.hex(): mine,
             away.member.hex(): {**mine, "away": True, "queued": len(publication(1, 1))},
         },
+        "groups": [],
     }
+
+
+def test_it_counts_the_jobs_of_groups(bench: Bench, members: list[Member]):
+    one, two, three = members
+    worker(bench, two, "jobs.*", prefetch=2)
+    worker(bench, three, "jobs.*", prefetch=1)
+    publish(bench, one, *[b"work"] * 5, topic=b"jobs.new")
+    responder(bench, two)
+    asks = ask(bench, one, topic=TOPIC.encode())
+    ((body, _),) = asks.replies
+    assert codec.decode(body, True, None, TOPIC, "")["groups"] == [
+        {"group": "g", "pattern": "jobs.*", "consumers": 2, "waiting": 2, "in_hand": 3}
+    ]
 
 
 @pytest.mark.parametrize(
     "other", [{"topic": "broker"}, {"flags": 0}, {"flags": ASK | 8}, {"to": info(2).id}]
 )
 def test_other_requests_are_for_others(broker: Broker, other: dict[str, object]):
-    assert not ask(broker, **other)  # type: ignore[arg-type]
+    assert not asked(broker, **other)  # type: ignore[arg-type]
     assert not broker.dirty

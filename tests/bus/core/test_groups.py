@@ -55,7 +55,9 @@ def test_jobs_are_shared_in_turn_up_to_what_each_may_have_in_hand(group: Group):
     one, two = consumer(group, 1, 2), consumer(group, 2)
     for seq in range(1, 6):
         group.add(job(group, seq))
+    assert group.waiting == 5
     assert group.assign(100.0) == [one.seat, two.seat, one.seat]
+    assert group.waiting == 2
     assert handed(one) == [(1, 1, False, 1), (1, 3, False, 1)]
     assert handed(two) == [(2, 2, False, 1)]
     assert group.assign(100.0) == []

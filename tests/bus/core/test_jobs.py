@@ -23,7 +23,7 @@ LAG, GRACE = 1.5, 7.0
 
 
 def jobs(bench: Bench) -> Jobs:
-    return bench.broker._routing.jobs
+    return bench.broker.routing.jobs
 
 
 # --- jobs, and the death of consumers -------------------------------------------------------------

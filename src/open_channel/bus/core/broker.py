@@ -94,7 +94,7 @@ class Broker:
         self._dead = set(dead)
         self._deadline = now + bounds.grace
         self._vetting = Vetting(bounds.record)
-        self._routing = Routing(self)
+        self.routing = Routing(self)
         self._log: list[_Logged] = []
         self._news = News(self.seats, self.dirty, lineage)
         self.absent: set[Seat] = set()
@@ -159,13 +159,13 @@ class Broker:
         for other in self.seats.values():
             if seat.member in other.without:
                 self._gap(other, seat)
-        add = self._routing.add
+        add = self.routing.add
         subscriptions = [add(seat, record, back=True) for record in snapshot.subscriptions]
         for job in snapshot.jobs:
-            self._routing.report(seat, job)
-        self._routing.refresh(seat)
+            self.routing.report(seat, job)
+        self.routing.refresh(seat)
         self._replay(seat, subscriptions)
-        self._routing.jobs.take_reports(seat)
+        self.routing.jobs.take_reports(seat)
         for queued, receipt, topic, count in waiting:
             seat.send(queued, self.now, receipt, topic, count)
         if seat not in self._news.newcomers:
@@ -206,13 +206,13 @@ class Broker:
     def _replay(self, seat: Seat, subscriptions: list[Subscription]) -> None:
         if not self._log:
             return
-        owed = self._routing.owed(subscriptions)
+        owed = self.routing.owed(subscriptions)
         for logged in self._log:
             publication, entry = logged.publication, logged.entry
             if publication.to == seat.member:
                 self.deliver(seat, publication, entry)
             elif publication.to == r.NOBODY:
-                self._routing.replay(seat, owed, publication, entry, logged.groups)
+                self.routing.replay(seat, owed, publication, entry, logged.groups)
 
     def left(self, member: bytes, now: float) -> None:
         """A member is dead, or has left in order."""
@@ -226,8 +226,8 @@ class Broker:
             self._news.tell(now)
         del self.seats[member]
         for subscription in list(seat.subscriptions.values()):
-            self._routing.remove(subscription)
-        self._routing.jobs.died(seat)
+            self.routing.remove(subscription)
+        self.routing.jobs.died(seat)
         self.absent.discard(seat)
         seat.forget()
         for logged in self._log:
@@ -260,7 +260,7 @@ class Broker:
             for absent in self.seats.values():
                 if absent.outbox is None and publication.to in {r.NOBODY, absent.member}:
                     self._leave_out(entry.seat, absent, entry.last)
-        self._routing.settle([(logged.publication, logged.entry) for logged in log])
+        self.routing.settle([(logged.publication, logged.entry) for logged in log])
         for logged in log:
             logged.entry.received()
         self.absent = {seat for seat in self.seats.values() if seat.outbox is None}
@@ -294,7 +294,7 @@ class Broker:
         if kind == r.DIRECT:
             self._direct(publication, entry)
         else:
-            self._routing.publish(publication, entry, groups)
+            self.routing.publish(publication, entry, groups)
         for absent in self.absent:
             if publication.to == r.NOBODY:
                 self._leave_out(seat, absent, entry.last)
@@ -302,7 +302,7 @@ class Broker:
 
     def _direct(self, publication: AnyPublication, entry: Entry) -> None:
         if publication.flags & (_REPLY | _DONE):
-            self._routing.ends(publication)
+            self.routing.ends(publication)
         target = self.seats.get(publication.to)
         if target is None or (publication.flags & _REQUEST and self.is_full(target)):
             self._unreachable(publication, entry)
@@ -363,24 +363,24 @@ class Broker:
         match record:
             case r.Subscribe():
                 vet_subscriptions([record], seat.subscriptions)
-                self._routing.add(seat, record)
+                self.routing.add(seat, record)
                 self.control(seat, r.Confirmed(record.id))
             case r.Unsubscribe(number, kept):
                 subscription = seat.subscriptions.get(number)
                 if subscription is not None:
-                    self._routing.remove(subscription, set(kept))
+                    self.routing.remove(subscription, set(kept))
             case r.Reject(publisher, seq, group, turn):
-                self._routing.jobs.reject(seat, (publisher, seq, group), turn)
+                self.routing.jobs.reject(seat, (publisher, seq, group), turn)
             case r.Took(number, publisher, seq):
                 if (subscription := seat.subscriptions.get(number)) is not None:
                     subscription.took(publisher, seq)
             case r.Cancel(seq):
-                self._routing.cancel(seat, seq)
+                self.routing.cancel(seat, seq)
             case r.Resent():
                 seat.back = True
                 if self.settled:
                     seat.known_done.clear()  # else what is in the log may yet be shared out
-                self._routing.jobs.forget_reports(seat)
+                self.routing.jobs.forget_reports(seat)
                 self._returned(seat)
             case _:
                 raise RemoteProtocolError(reason=f"{type(record).__name__} from a member")
@@ -414,7 +414,7 @@ class Broker:
                 del other.without[seat.member]
                 other.without_changed = True
                 self.dirty[other] = None
-        self._routing.refresh(seat)
+        self.routing.refresh(seat)
 
     def tick(self, now: float) -> None:
         """Release those who have been out of touch for too long."""
@@ -444,7 +444,7 @@ class Broker:
 
     def _release(self, seat: Seat) -> None:
         seat.released = True
-        self._routing.jobs.take_back(seat)
+        self.routing.jobs.take_back(seat)
         for publisher, seq in seat.owed_from().items():
             self._leave_out(publisher, seat, seq)
         seat.let_go()  # it is whole again when it has received all that is on its way now

@@ -13,6 +13,7 @@ from open_channel.bus.core.answers import encode_reply
 
 if TYPE_CHECKING:
     from open_channel.bus.core.broker import Broker
+    from open_channel.bus.core.groups import Group
     from open_channel.bus.core.mixed import AnyPublication
     from open_channel.bus.core.seat import Seat
 
@@ -51,6 +52,7 @@ def _figures(broker: Broker) -> dict[str, Any]:
         "bytes": broker.bytes,
         "dropped": broker.dropped,
         "members": {member.hex(): _member(seat) for member, seat in broker.seats.items()},
+        "groups": [_group(group) for group in broker.routing.groups],
     }
 
 
@@ -61,4 +63,14 @@ def _member(seat: Seat) -> dict[str, Any]:
         "away": seat.outbox is None,
         "subscriptions": len(seat.subscriptions),
         "jobs": len(seat.jobs),
+    }
+
+
+def _group(group: Group) -> dict[str, Any]:
+    return {
+        "group": group.key.removesuffix(f" {group.pattern}"),
+        "pattern": group.pattern,
+        "consumers": len(group.consumers),
+        "waiting": group.waiting,
+        "in_hand": sum(consumer.in_hand for consumer in group.consumers),
     }

@@ -75,6 +75,11 @@ class Group:
         # Not a deque: one that many have given up waiting for would be searched for each.
         self._pending: OrderedDict[Job, None] = OrderedDict()
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a free hand."""
+        return len(self._pending)
+
     def join(self, consumer: Subscription) -> None:
         """One more shares the work."""
         self.consumers[consumer] = None

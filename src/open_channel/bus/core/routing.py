@@ -15,6 +15,8 @@ from open_channel.bus.core.seat import Entry, Seat, Subscription
 from open_channel.bus.core.subjects import Matcher, matches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from open_channel.bus.core.broker import Broker
     from open_channel.bus.core.mixed import AnyPublication
 
@@ -38,6 +40,11 @@ class Routing:
         """Requests that nobody serves, unless somebody comes back who does."""
         self._asked: dict[tuple[bytes, int], list[Seat]] = {}
         """Who got which request to all."""
+
+    @property
+    def groups(self) -> Iterable[Group]:
+        """Those that share messages, without the responders."""
+        return self._groups.values()
 
     # --- subscriptions ---------------------------------------------------------------------
 
