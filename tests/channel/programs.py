@@ -9,7 +9,31 @@ import time
 
 from tests.processes import DEADLINE, Process
 
-__all__ = ["Program", "Programs"]
+__all__ = ["C_FORK", "Program", "Programs"]
+
+C_FORK = """
+import ctypes, os, signal, threading, time
+from pathlib import Path
+
+def switches():
+    return [
+        (path / "status").read_text().split("voluntary_ctxt_switches:")[1].split()[0]
+        for path in Path("/proc/self/task").iterdir()
+        if path.name != str(threading.get_native_id())
+    ]
+
+def fork():
+    # When no thread is on its way to the interpreter's lock: a child would wait for it.
+    before = None
+    while (now := switches()) != before:
+        before = now
+        time.sleep(0.05)
+    child = ctypes.PyDLL(None).fork()
+    if not child:
+        signal.alarm(15)
+    return child
+"""
+"""The begin of a program: ``fork()`` forks as C code does, without Python's hooks."""
 
 
 class Program(Process):

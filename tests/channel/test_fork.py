@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.channel.programs import Programs
+from tests.channel.programs import C_FORK, Programs
 from tests.channel.steps import Opener, echo
 
 PARENT = """
@@ -137,3 +137,49 @@ async def test_a_child_that_lives_on_does_not_keep_its_killed_parents_place(
     socket.write(b"hello")
     assert await socket.read() == b"hello"
     assert channel.peer.pid == os.getpid()
+
+
+def test_a_child_of_c_code_is_refused_too(run: Programs):
+    """Python's hooks are not called there: it notices with its first use."""
+    program = run(
+        C_FORK
+        + """
+import asyncio
+from open_channel import ChannelForked, open_channel
+
+channel = open_channel("fork")
+
+async def refused():
+    for use in (
+        channel.connect,
+        channel.flush,
+        lambda: channel.publish("t", b"child"),
+        lambda: channel.request("t", timeout=5),
+        channel.__aenter__,
+        lambda: channel.lock("l").acquire(),
+    ):
+        try:
+            await asyncio.wait_for(use(), 5)
+        except ChannelForked:
+            continue
+        raise AssertionError(use)
+
+async def own():
+    async with open_channel("fork") as own, own.lock("own", timeout=5):
+        await own.publish("t", b"child", confirm=True)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(channel.publish("t", b"parent", confirm=True))
+for does in (refused, own):
+    child = fork()
+    if not child:
+        asyncio.run(does())
+        os._exit(0)
+    # Its host is the thread of this process, which goes on meanwhile.
+    assert os.waitpid(child, 0)[1] == 0
+loop.run_until_complete(channel.publish("t", b"parent", confirm=True))
+loop.run_until_complete(channel.close())
+"""
+    )
+    assert program.wait_end() == 0, program.errors()
+    assert program.errors() == ""

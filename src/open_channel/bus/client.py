@@ -276,6 +276,7 @@ class BusClient:
 
     def check_usable(self) -> None:
         """The same, and ForeignThread in another thread than the loop's."""
+        fork.notice()
         self.check_open()
         self._thread = check_thread(self._thread, self.loop)
 

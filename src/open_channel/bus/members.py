@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from open_channel.channel.listener import SERVICE as LISTENER
 from open_channel.channel.waiter import Waiters
 from open_channel.errors import ChannelClosed, ChannelForked
+from open_channel.io import fork
 from open_channel.io.lockfile import is_locked, read_file
 from open_channel.live import Live
 from open_channel.protocol.records import decode_host
@@ -108,6 +109,7 @@ class Watch:
 
         In any thread. Raises ChannelForked in a forked child.
         """
+        fork.notice()
         if isinstance(self.client.error, ChannelForked):  # what has come is the parent's
             raise self.client.error.again()
         error = self.error  # first, since changes may come before the end while this looks

@@ -16,6 +16,7 @@ from open_channel.channel.client import Client
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.channel.listener import Listener
 from open_channel.errors import ChannelClosed, ChannelForked
+from open_channel.io import fork
 from open_channel.io.directory import ChannelFiles, check_name, resolve, secure
 from open_channel.io.member import Member
 from open_channel.live import Live
@@ -133,6 +134,7 @@ class SocketChannel(Live):
         return self._client.socket
 
     def _check_open(self) -> None:
+        fork.notice()
         if os.getpid() != self._pid:
             if self._member is not None:
                 raise ChannelForked(name=self._name, owner=self._pid)

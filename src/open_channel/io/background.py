@@ -32,7 +32,7 @@ class _Background:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._orphans: list[asyncio.AbstractEventLoop | None] = []
-        fork.watch(self)
+        fork.watch_always(self)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         if (loop := self._loop) is not None:  # without the lock, which this thread may have
@@ -51,7 +51,6 @@ class _Background:
         self._orphans.append(self._loop)
         self._lock = threading.Lock()
         self._loop = None
-        fork.watch(self)
 
 
 _background = _Background()

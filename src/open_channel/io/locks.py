@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from open_channel.arguments import check_timeout
 from open_channel.errors import ChannelError, NameCollision, NoThread, WaitTimeout
+from open_channel.io import fork
 from open_channel.io.directory import check_name, secure
 from open_channel.io.lockfile import LockFile, WaitedLockFile
 from open_channel.live import Live
@@ -80,10 +81,15 @@ class _Locks:
     """
 
     def __init__(self) -> None:
-        self.clear()
-        os.register_at_fork(
-            before=self.enter, after_in_parent=self.leave, after_in_child=self.clear
-        )
+        self.forked()
+        fork.watch_always(self)
+        os.register_at_fork(before=self.enter, after_in_parent=self.leave)
+
+    @property
+    def guard(self) -> threading.RLock:
+        """Of this process; a parent's may be held by a thread that is not here."""
+        fork.notice()
+        return self._guard
 
     def enter(self) -> None:
         self.guard.acquire()
@@ -91,9 +97,9 @@ class _Locks:
     def leave(self) -> None:
         self.guard.release()
 
-    def clear(self) -> None:
+    def forked(self) -> None:
         # Reentrant, because a signal handler may fork while its thread is in here.
-        self.guard = threading.RLock()
+        self._guard = threading.RLock()
         self.queues: dict[str, _Queue] = {}
         self.released: dict[str, float] = {}
 
@@ -432,6 +438,7 @@ class NamedLock(Live):
         False too when something has deleted the lock's file, because another may have it then;
         and in a forked child, since the lock stays the parent's.
         """
+        fork.notice()
         return self._acquired and self._claim is not None and self._claim.held
 
     def release(self) -> None:

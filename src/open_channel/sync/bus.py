@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 from open_channel.bus.core import codec
 from open_channel.bus.core.records import Flag
 from open_channel.bus.core.subjects import check_topic
-from open_channel.errors import ChannelForked, MessageTooLarge, OutboxFull
+from open_channel.errors import MessageTooLarge, OutboxFull
+from open_channel.io import fork
 from open_channel.protocol.batches import OVERHEAD
 from open_channel.sync import portal
 from open_channel.sync.bell import Errand
@@ -83,7 +84,10 @@ class Bus:
     @property
     def forked(self) -> bool:
         """Whether this is a forked child, and the bus its parent's."""
-        return isinstance(self.client.error, ChannelForked)
+        if self._pid == os.getpid():
+            return False
+        fork.notice()
+        return True
 
     def post(self, callback: Callable[[], None]) -> None:
         """Have this called in the loop, behind all that was published and posted before."""
@@ -104,6 +108,7 @@ class Bus:
 
         Raises what closed the channel, and ChannelForked in a forked child.
         """
+        fork.notice()
         self.client.check_open()
 
         async def behind() -> _Result:
@@ -115,10 +120,11 @@ class Bus:
     def end(self, end: Callable[[], None]) -> None:
         """Have something ended in the loop, and wait for that; as ``call()``.
 
-        It ends also when a signal handler raises while this waits.
+        It ends also when a signal handler raises while this waits. In a forked child: nothing.
         """
-        self.post(end)
-        self.call(lambda: None)
+        if not self.forked:
+            self.post(end)
+            self.call(lambda: None)
 
     def call(self, function: Callable[[], _Result]) -> _Result:
         """Call a function in the loop, behind all that was left there before; as ``run()``."""
@@ -138,7 +144,9 @@ class Bus:
         timeout: float | None = None,
     ) -> tuple[str, ...]:
         """Leave one message; see ``Channel.publish()``; not to ``wait`` is ``publish_nowait()``."""
-        self.client.check_open()
+        client = self.client
+        if client.error is not None:
+            client.check_open()
         known = self._topics.get(topic)
         if known is None:
             known = self._check_topic(topic)
@@ -148,7 +156,7 @@ class Bus:
             body, encoded = codec.encode(data, topic)
             flags = _ENCODED if encoded else 0
         size = len(body)
-        if size >= self._room or size > self.client.limits.max_message:
+        if size >= self._room or size > client.limits.max_message:
             self._make_room(size, wait, timeout)
         # That an update of another thread may get lost is no matter: it is an estimate.
         self._room -= size + OVERHEAD

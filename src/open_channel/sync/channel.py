@@ -10,6 +10,7 @@ from open_channel.bus.channel import Channel as AsyncChannel
 from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.errors import ChannelClosed
+from open_channel.io import fork
 from open_channel.io.background import background_runs
 from open_channel.io.directory import resolve
 from open_channel.live import Live
@@ -143,6 +144,7 @@ class Channel(Live):
     @property
     def _channel(self) -> _Opened:
         """The asyncio channel; in a forked child a new one. Not to be asked for in the loop."""
+        fork.notice()  # also where this was made in the child: the loop is needed
         if self._pid != os.getpid() and not self._closed:
             portal.call(self._reopen)
         return self._inner

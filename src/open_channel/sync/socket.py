@@ -21,6 +21,7 @@ from open_channel.errors import (
     OutboxFull,
     WaitTimeout,
 )
+from open_channel.io import fork
 from open_channel.io.background import background_loop
 from open_channel.live import Live
 from open_channel.protocol.batches import OVERHEAD
@@ -72,6 +73,7 @@ class ChannelSocket(Live):
     def _open(self) -> AsyncSocket:
         """The asyncio socket; in a forked child a new one, with its first use there."""
         if self._pid != os.getpid() and self._reopen is not None:
+            fork.notice()
             if self._closed:
                 raise ChannelClosed(name=self._socket.name, reason=CLOSED_HERE)
             opened = self._reopen()
