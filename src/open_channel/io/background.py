@@ -29,7 +29,7 @@ class _Background:
     """The thread and its loop; replaced in a forked child, where the thread does not exist."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._orphans: list[asyncio.AbstractEventLoop | None] = []
         fork.watch_always(self)
@@ -39,7 +39,11 @@ class _Background:
             return loop
         with self._lock:
             if self._loop is None:
-                self._loop = _start()
+                loop = _start()
+                if self._loop is None:
+                    self._loop = loop
+                else:  # a signal handler or a finalizer has come here in the midst of that
+                    loop.call_soon_threadsafe(loop.stop)
             return self._loop
 
     @property
@@ -49,7 +53,7 @@ class _Background:
     def forked(self) -> None:
         # The old loop object stays with fork's orphans: closing it would alter the parent's epoll.
         self._orphans.append(self._loop)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._loop = None
 
 
@@ -74,18 +78,36 @@ def _start() -> asyncio.AbstractEventLoop:
         raise NoThread(reason=_PATCHED)
     loop = _new_event_loop()
     try:
-        threading.Thread(target=loop.run_forever, name="open-channel", daemon=True).start()
+        threading.Thread(target=_run, args=[loop], name="open-channel", daemon=True).start()
     except RuntimeError as error:  # too many; or the main thread has ended, in Python 3.12.1
         loop.close()
         raise NoThread(reason=str(error)) from error
     return loop
 
 
-def _new_event_loop() -> asyncio.AbstractEventLoop:
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()  # it was one too many: see loop()
+
+
+def _import_uvloop() -> Any:
     try:
-        uvloop: Any = import_module("uvloop")
-        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    # Not there; the main thread has ended already; what it needs of the system is refused.
-    except (ImportError, RuntimeError, OSError):
-        return asyncio.new_event_loop()
-    return loop
+        return import_module("uvloop")
+    except (ImportError, RuntimeError):  # not there; the main thread has ended already
+        return None
+
+
+# With this module, and not with the first use: a signal handler, a finalizer or a fork that came in
+# the midst of that would find half of it.
+_uvloop = _import_uvloop()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    if _uvloop is not None:
+        try:
+            loop: asyncio.AbstractEventLoop = _uvloop.new_event_loop()
+        except (RuntimeError, OSError):  # also: what it needs of the system is refused
+            pass
+        else:
+            return loop
+    return asyncio.new_event_loop()
