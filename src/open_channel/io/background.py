@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import os
 import threading
 from importlib import import_module
 from types import BuiltinFunctionType
@@ -105,6 +106,10 @@ _uvloop = _import_uvloop()
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     if _uvloop is not None:
         try:
+            # Where one of these is closed, the loop is given its number for one of its own, and
+            # libuv ends the process with an assertion when it closes that.
+            for standard in range(3):
+                os.fstat(standard)
             loop: asyncio.AbstractEventLoop = _uvloop.new_event_loop()
         except (RuntimeError, OSError):  # also: what it needs of the system is refused
             pass
