@@ -66,7 +66,7 @@ def test_who_needs_it_in_the_midst_of_its_start_gets_the_one_loop(run: Programs,
 def test_a_process_without_standard_descriptors_can_use_it(
     channel_dir: Path, tmp_path: Path, closed: tuple[int, ...]
 ):
-    """libuv would end the process, when it closes one of these numbers."""
+    """The library under uvloop ends a process in which it closes one of these numbers."""
     program = """
         import os, sys
         for descriptor in map(int, sys.argv[2:]):

@@ -643,3 +643,37 @@ def test_a_listener_may_fork(opened: Opened, run: Programs):
     assert program.errors() == ""
     written = [message for messages in record.received.values() for message in messages]
     assert sorted(written) == [b"0", b"1", b"2"]
+
+
+def test_nothing_is_imported_in_the_midst_of_something(run: Programs):
+    """A fork by another thread would find half of it, and a signal handler wait for it in vain."""
+    program = run(
+        """
+        import sys
+        from open_channel.sync import open_channel
+
+        before = set(sys.modules)
+        with open_channel("imports", lambda socket: socket.write(socket.read())) as channel:
+            socket = channel.connect()
+            socket.write(b"x")
+            assert socket.read(10) == b"x"
+            with (
+                channel.subscribe("t") as messages,
+                channel.subscribe("t", group="g") as jobs,
+                channel.serve("u", lambda request: request.data, type=int),
+                channel.lock("l"),
+                channel.watch_members() as changes,
+            ):
+                channel.publish("t", {"a": b"x" * 1_000_000})
+                job = jobs.get(10)
+                assert messages.get(10).data == job.data
+                job.ack()
+                channel.flush(10)
+                assert channel.request("u", 1, type=int) == 1
+                channel.lead("w", lambda: None)
+                channel.members, channel.stats(), changes
+        print(sorted(set(sys.modules) - before))
+        """
+    )
+    assert program.line() == "[]"
+    assert program.wait_end() == 0, program.errors()

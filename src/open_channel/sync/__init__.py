@@ -8,16 +8,12 @@ stays the parent's, and raises ChannelForked in the child.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from open_channel.sync.channel import Channel, open_channel
+from open_channel.sync.locks import Lock
+from open_channel.sync.members import MemberChanges
+from open_channel.sync.service import Service
 from open_channel.sync.socket import ChannelSocket
-
-if TYPE_CHECKING:
-    from open_channel.sync.locks import Lock
-    from open_channel.sync.members import MemberChanges
-    from open_channel.sync.service import Service
-    from open_channel.sync.subscription import Subscription
+from open_channel.sync.subscription import Subscription
 
 __all__ = [
     "Channel",
@@ -28,26 +24,3 @@ __all__ = [
     "Subscription",
     "open_channel",
 ]
-
-# As in open_channel itself: what a channel without the bus does not need is imported later.
-_LATER = {
-    "Lock": "locks",
-    "MemberChanges": "members",
-    "Service": "service",
-    "Subscription": "subscription",
-}
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
-
-def __getattr__(name: str) -> object:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    found: object = getattr(import_module(f"{__name__}.{module}"), name)
-    globals()[name] = found
-    return found

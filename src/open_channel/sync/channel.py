@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from open_channel.bus.channel import Channel as AsyncChannel
@@ -15,8 +16,13 @@ from open_channel.io.background import background_runs
 from open_channel.io.directory import resolve
 from open_channel.live import Live
 from open_channel.sync import exits, portal
+from open_channel.sync.bus import Bus
 from open_channel.sync.listener import in_thread
+from open_channel.sync.locks import Lock, lead
+from open_channel.sync.members import MemberChanges
+from open_channel.sync.service import Service
 from open_channel.sync.socket import ChannelSocket
+from open_channel.sync.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,14 +38,16 @@ if TYPE_CHECKING:
     from open_channel.io.directory import ChannelFiles
     from open_channel.io.locks import Claims
     from open_channel.protocol.limits import Limits
-    from open_channel.sync.bus import Bus
     from open_channel.sync.listener import Listener
-    from open_channel.sync.locks import Lock
-    from open_channel.sync.members import MemberChanges
-    from open_channel.sync.service import Handler, Service
-    from open_channel.sync.subscription import Subscription
+    from open_channel.sync.service import Handler
 
 __all__ = ["Channel", "open_channel"]
+
+# The asyncio API imports these with the first use that needs them. Here that would be in the loop,
+# beside other threads: a fork in the midst of it would find half of them in the child, and a signal
+# handler that interrupts the import of one, and waits for the loop, would wait for ever.
+for _module in ("hashlib", "json", "mmap", "open_channel.bus.client"):
+    import_module(_module)
 
 _Result = TypeVar("_Result")
 
@@ -167,8 +175,6 @@ class Channel(Live):
     def _join_here(self, channel: _Opened) -> Bus:
         bus = self._bus
         if bus is None or bus.forked:
-            from open_channel.sync.bus import Bus
-
             bus = self._bus = Bus(channel.bus())
             exits.leave_open(self)
         return bus
@@ -372,8 +378,6 @@ class Channel(Live):
 
         The parameters, and what is raised, are those of ``open_channel.Channel.subscribe()``.
         """
-        from open_channel.sync.subscription import Subscription
-
         return Subscription(
             self._join,
             pattern,
@@ -403,8 +407,6 @@ class Channel(Live):
 
         Raises TopicInvalid, TypeError for a handler that is no plain function, and ValueError.
         """
-        from open_channel.sync.service import Service
-
         return Service(self._join, topic, handler, concurrency=concurrency, wanted=type)
 
     def request(
@@ -454,8 +456,6 @@ class Channel(Live):
 
     def watch_members(self) -> MemberChanges:
         """An iterator over the members that join and leave from now on, until it is closed."""
-        from open_channel.sync.members import MemberChanges
-
         return MemberChanges(self._join())
 
     def lock(self, name: str, *, timeout: float | None = None) -> Lock:
@@ -465,8 +465,6 @@ class Channel(Live):
         ``timeout`` is in seconds; None waits for ever, 0 tries once. Raises WaitTimeout when it
         passes.
         """
-        from open_channel.sync.locks import Lock
-
         files, claims = self._locking()
         return Lock(files, name, timeout, claims)
 
@@ -479,8 +477,6 @@ class Channel(Live):
         """
         if inspect.iscoroutinefunction(run):
             raise TypeError("what leads with the blocking API is a plain function")
-        from open_channel.sync.locks import Lock, lead
-
         files, claims = self._locking()
         return lead(Lock(files, name, None, claims), run)
 

@@ -233,21 +233,22 @@ def test_a_types_decoder_is_made_once(monkeypatch: pytest.MonkeyPatch):
 
 def test_sockets_and_locks_do_without_msgspec(channel_dir: Path):
     program = """if True:
+        import asyncio
         import sys
-        from open_channel.sync import open_channel
+        from open_channel import open_channel
 
         def listen(socket):
-            for message in socket:
-                socket.write(message)
+            socket.write(b"x")
 
-        channel = open_channel("shop", listen)
-        socket = channel.connect()
-        socket.write(b"x")
-        assert socket.read() == b"x"
-        with channel.lock("door"):
-            assert "msgspec" not in sys.modules
-        channel.publish("t")
-        assert "msgspec" in sys.modules
-        channel.close()
+        async def main():
+            channel = open_channel("shop", listen)
+            assert await channel.connect().read() == b"x"
+            async with channel.lock("door"):
+                assert "msgspec" not in sys.modules
+            await channel.publish("t")
+            assert "msgspec" in sys.modules
+            await channel.close()
+
+        asyncio.run(main())
     """
     subprocess.run([sys.executable, "-c", program], check=True)
