@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
+import pytest
+
 from tests.channel.programs import Programs
 
 BEGINNING = """
@@ -118,6 +122,105 @@ print(longest < 4 or longest)
     assert program.line() == "True"
     assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
+
+
+TAKING = """
+import os, threading
+publisher = open_channel("signals", hosts=False)
+over = threading.Event()
+
+def publish():
+    number = 0
+    while not over.is_set():
+        for _ in range(50):
+            publisher.publish(TOPIC, number)
+            number += 1
+        publisher.flush()
+
+asked = taken = 0
+
+def handler(*_):
+    global asked
+    assert channel.publish("news", b"x", confirm=True, timeout=20) == ()
+    also()
+    asked += 1
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+signal.signal(signal.SIGALRM, handler)
+also = lambda: None
+thread = threading.Thread(target=publish, daemon=True)
+"""
+TAKEN = """
+over.set()
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+print(min(asked, taken) > 20 or (asked, taken))
+os._exit(0)  # what was published last nobody takes
+"""
+
+
+@pytest.mark.parametrize("also", ["", "also = lambda: job.ack()"])
+@pytest.mark.parametrize("ack", ["next", "manual"])
+def test_a_handler_that_publishes_while_jobs_are_taken(run: Programs, ack: str, also: str):
+    program = run(
+        f"{BEGINNING}TOPIC = 'jobs'{TAKING}"
+        f"""
+with open_channel("signals") as channel, channel.subscribe("news") as news:
+    with channel.subscribe("jobs", group="g", ack="{ack}") as jobs:
+        thread.start()
+        job = jobs.get(timeout=20)
+        {also}
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            job.ack()
+            job = jobs.get(timeout=20)
+            taken += 1
+{textwrap.indent(TAKEN, "        ")}"""
+    )
+    assert program.line() == "True"
+    assert program.wait_end() == 0, program.errors()
+
+
+@pytest.mark.parametrize("way", ["get", "batches"])
+def test_a_handler_that_publishes_and_takes_while_messages_are_taken(run: Programs, way: str):
+    """None comes twice, and what is missing was dropped and told."""
+    program = run(
+        f"{BEGINNING}TOPIC = 'numbers'{TAKING}"
+        f"""
+numbers = set()
+missed = twice = 0
+
+def note(messages):
+    global missed, taken, twice
+    for message in messages:
+        missed += message.missed
+        twice += message.data in numbers
+        numbers.add(message.data)
+        taken += 1
+
+def also():
+    message = some.take()
+    note([message] if message is not None else [])
+
+with open_channel("signals") as channel, channel.subscribe("news") as news:
+    with channel.subscribe("numbers", queue=1000) as some:
+        thread.start()
+        batches = some.batches()
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            note([some.get(timeout=20)] if "{way}" == "get" else next(batches))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        over.set()
+        thread.join(20)
+        while (message := some.take()) is not None:
+            note([message])
+        assert missed == some.missed and not twice, (missed, some.missed, twice)
+        assert max(numbers) + 1 == missed + taken, (max(numbers), missed, taken)
+{textwrap.indent(TAKEN, "        ")}"""
+    )
+    assert program.line() == "True", program.errors()
+    assert program.wait_end() == 0, program.errors()
 
 
 # A handler that raises: a Ctrl-C whose program goes on, or a timeout of its own making.

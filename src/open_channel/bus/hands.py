@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from open_channel.bus.message import Job
 
-__all__ = ["Hand", "Hands", "Iteration"]
+__all__ = ["Given", "Hand", "Hands", "Iteration"]
 
 
 class Hand:
     """What one consumer took last: a task, or a thread."""
 
-    __slots__ = ("_left", "job")
+    __slots__ = ("_jobs",)
 
     def __init__(self) -> None:
-        self.job: Job | None = None
-        self._left: list[Job] = []
+        self._jobs: list[Job] = []
 
-    def leave(self, job: Job) -> None:
-        """An iteration of this consumer's has ended with that in its hand."""
-        self._left.append(job)
+    def put(self, job: Job) -> None:
+        """It has taken that, or an iteration of its own has ended with that in its hand."""
+        self._jobs.append(job)
 
     def finished(self) -> list[Job]:
         """What is done now that this consumer asks for more; its hand is empty then."""
-        jobs, self._left = self._left, []
-        if self.job is not None:
-            jobs.append(self.job)
-            self.job = None
+        jobs, self._jobs = self._jobs, []
         return jobs
 
 
@@ -48,8 +46,8 @@ class Iteration(Hand):
 
     def __del__(self) -> None:
         """Left by ``break``, as mostly: its consumer has the job, and may ask for more."""
-        if self.job is not None:
-            self._consumer.leave(self.job)
+        for job in super().finished():
+            self._consumer.put(job)
 
 
 class Hands:
@@ -83,3 +81,67 @@ class Hands:
 def _went_well(task: asyncio.Task[Any]) -> bool:
     # Not by exception(): whoever asks for it makes asyncio keep silent about it.
     return not task.cancelled() and getattr(task, "_exception", None) is None
+
+
+class Given:
+    """The jobs that one subscription has been given and that have no end yet.
+
+    The loop gives them and takes them back, while threads take and finish them, and signal handlers
+    do so in the midst of that. So nobody waits for anybody: to take a job out of a deque, or of a
+    set, is one step of the interpreter's, and one of those who try has done it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Job] = deque()  # to be taken
+        self._in_hand: set[Job] = set()  # whose end nobody has told, whether they were taken or not
+        self._by_key: dict[tuple[bytes, int], Job] = {}  # the loop's own
+
+    def __contains__(self, job: Job) -> bool:
+        return job in self._in_hand
+
+    def put(self, job: Job) -> None:
+        """In the loop: it was given to this subscription."""
+        self._by_key[job.key] = job
+        self._in_hand.add(job)
+        self._waiting.append(job)
+
+    def take(self) -> Job | None:
+        """The next one to work on."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def finish(self, job: Job) -> bool:
+        """Whether nobody has told its end before."""
+        try:
+            self._in_hand.remove(job)
+        except KeyError:
+            return False
+        return True
+
+    def finished(self, job: Job) -> None:
+        """In the loop: its end was told."""
+        if self._by_key.get(job.key) is job:
+            del self._by_key[job.key]
+
+    def lose(self, key: tuple[bytes, int]) -> None:
+        """In the loop: another consumer has it."""
+        job = self._by_key.pop(key, None)
+        if job is not None:
+            job.lost = True  # before it is in hand no more: whoever finds that looks at this
+            self._in_hand.discard(job)
+            with contextlib.suppress(ValueError):  # it was taken
+                self._waiting.remove(job)
+
+    def lose_all(self) -> None:
+        """In the loop: others get them."""
+        for job in self._by_key.values():
+            if job in self._in_hand:
+                job.lost = True
+        self._in_hand.clear()
+        self._by_key.clear()
+
+    def take_no_more(self) -> None:
+        """What was not taken yet never will be."""
+        self._waiting.clear()

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from open_channel.bus.core import codec
 from open_channel.bus.core.records import ENCODED
+from open_channel.errors import JobLost
 from open_channel.live import Live
 
 if TYPE_CHECKING:
     from open_channel.bus.core.mixed import AnyPublication
 
-__all__ = ["OBJECT", "Batch", "Job", "M_co", "Message", "Mix", "Origin", "Origins", "size_of"]
+__all__ = [
+    "OBJECT",
+    "Batch",
+    "Job",
+    "M_co",
+    "Message",
+    "Mix",
+    "Origin",
+    "Origins",
+    "last_of",
+    "size_of",
+]
 
 OBJECT = 64
 """Bytes that a message takes beside its own, or so."""
@@ -83,7 +95,8 @@ class Job(Live, Message, kw_only=True):
 
     number: int
     """The one that its publisher gave it."""
-    _finish: Callable[[Job, bool], None]
+    _finish: Callable[[Job, bool], bool]
+    """Says what became of it; false when that was said before."""
     lost: bool = False
     """Whether it was given to another consumer, because this one was out of touch too long or its
     subscription has ended."""
@@ -103,14 +116,19 @@ class Job(Live, Message, kw_only=True):
         from any thread. Raises JobLost when it is this consumer's no more (see ``lost``), and what
         closed the channel.
         """
-        self._finish(self, True)
+        if not self._finish(self, True) and self.lost:
+            raise self._no_more()
 
     def reject(self) -> None:
         """Give it back: another consumer gets it, or this one again; again is harmless.
 
         Raises JobLost as ``ack()`` does.
         """
-        self._finish(self, False)
+        if not self._finish(self, False) and self.lost:
+            raise self._no_more()
+
+    def _no_more(self) -> JobLost:
+        return JobLost(topic=self.topic, publisher=self.sender, number=self.number)
 
 
 if TYPE_CHECKING:
@@ -203,6 +221,8 @@ class Mix(msgspec.Struct, eq=False):
     last: int
     size: int
     missed: int = 0
+    begin: int = 0
+    """How many at its beginning are not in it any more."""
 
     @property
     def publisher(self) -> bytes:
@@ -210,28 +230,39 @@ class Mix(msgspec.Struct, eq=False):
         return self.origins[0].publisher
 
     def __len__(self) -> int:
-        return len(self.bodies)
+        return len(self.bodies) - self.begin
 
     def __iter__(self) -> Iterator[Message]:
         """The messages."""
-        return map(Message, self.origins, self.bodies, chain((self.missed,), repeat(0)))
+        origins, bodies = iter(self.origins), iter(self.bodies)
+        if self.begin:
+            origins, bodies = islice(origins, self.begin, None), islice(bodies, self.begin, None)
+        return map(Message, origins, bodies, chain((self.missed,), repeat(0)))
 
-    def batches(self, left: int) -> Iterator[Batch]:
-        """The last ``left`` of them as batches, one for each time that the topic changes."""
-        taken = len(self) - left
-        missed = 0 if taken else self.missed
-        before: Origin | None = None
-        some: list[bytes] = []
+    def split(self) -> tuple[Batch, Mix | None]:
+        """Those at its beginning that are to one topic, and the rest, if there is one."""
+        origins, begin, length = self.origins, self.begin, len(self.bodies)
+        origin = origins[begin]
+        end = begin + 1
+        while end < length and origins[end] is origin:
+            end += 1
+        bodies = self.bodies[begin:end]
+        batch = Batch(origin, bodies, self.last, size_of(bodies), self.missed)
         # One after the other: what many made at once cost is the collector's time.
-        for origin, body in zip(self.origins[taken:], self.bodies[taken:], strict=True):
-            if origin is not before:
-                if before is not None:
-                    yield Batch(before, some, self.last, size_of(some), missed)
-                    missed = 0
-                before, some = origin, []
-            some.append(body)
-        if before is not None:
-            yield Batch(before, some, self.last, size_of(some), missed)
+        return batch, _last_ones(self, length - end, 0) if end < length else None
+
+
+def _last_ones(mix: Mix, count: int, missed: int) -> Mix:
+    """They share their memory with all of them, and so have no size."""
+    return Mix(mix.origins, mix.bodies, mix.last, 0, missed, len(mix.bodies) - count)
+
+
+def last_of(batch: Batch | Mix, rest: Sequence[Message]) -> Batch | Mix:
+    """What was not taken, ``rest``, of one whose messages were taken one by one."""
+    if isinstance(batch, Mix):
+        return _last_ones(batch, len(rest), rest[0].missed)
+    batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
+    return batch
 
 
 def size_of(bodies: Sequence[bytes]) -> int:

@@ -1,7 +1,7 @@
 """Subscriptions: what has arrived for one and was not taken yet, and how it is taken.
 
 What arrives is put in by the loop; ``take()``, ``take_batch()`` and ``finish()`` may be called in
-any thread.
+any thread, also by a signal handler in the midst of the same: the loop waits for none of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from open_channel.arguments import check_count, check_text
 from open_channel.bus.core import codec
 from open_channel.bus.core.interests import Interest, add_missed
 from open_channel.bus.core.subjects import MAX_TOPIC, check_pattern
-from open_channel.bus.hands import Hands, Iteration
-from open_channel.bus.message import OBJECT, Batch, Job, M_co, Mix, Origins, size_of
+from open_channel.bus.hands import Given, Hands, Iteration
+from open_channel.bus.message import OBJECT, Batch, Job, M_co, Mix, Origins, last_of, size_of
 from open_channel.channel.waiter import Waiters
-from open_channel.errors import ChannelClosed, JobLost
+from open_channel.errors import ChannelClosed
 from open_channel.live import Live
 
 if TYPE_CHECKING:
@@ -81,19 +81,18 @@ class Subscription(Live, Generic[M_co]):
         self._client: BusClient | None = None
         self._interest: Interest | None = None
         self._live = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # for threads to wait for each other; the loop only tries
         self._batches: deque[Batch | Mix] = deque()
         self._put = self._gone = 0  # bytes that ever came in, and out
-        self._batch: Batch | Mix | None = None
-        self._parts: Iterator[Batch] = iter(())
-        """What is left of the batches that one was divided into; it counts as taken."""
+        self._batch: Batch | Mix | None = None  # that of the messages
+        self._parts: deque[Batch | Mix] = deque()
+        """What is left of those that were given in parts; it counts as taken."""
         self._origins = Origins(wanted)
         self._messages: Iterator[M_co] = iter(())
         self._untold: dict[bytes, int] = {}
         """Of a blocking one: {publisher: up to where the broker does not know that it is here}."""
         self._missed = 0
-        self._jobs: deque[Job] = deque()
-        self._in_hand: dict[tuple[bytes, int], Job] = {}
+        self._given = Given()
         self._hands = Hands()
         self._error: ChannelError | None = None
         self._readers = Waiters()
@@ -166,14 +165,11 @@ class Subscription(Live, Generic[M_co]):
         if client.error is None:
             client.core.unsubscribe(interest, [])
             client.schedule()
-        with self._lock:
-            for job in self._in_hand.values():
-                job.lost = True
-            self._in_hand.clear()
+        self._given.lose_all()
         self._fail(ChannelClosed(name=client.name, reason="the subscription has ended"))
 
     def _fail(self, error: ChannelError) -> None:
-        self._jobs.clear()  # others get them
+        self._given.take_no_more()  # others get them
         if self._error is None:
             self._error = error
             self.wake(now=False)
@@ -182,8 +178,9 @@ class Subscription(Live, Generic[M_co]):
         """In a child: what has arrived is the parent's."""
         self._error = error
         self._batches.clear()
-        self._jobs.clear()
-        self._messages, self._parts = iter(()), iter(())
+        self._given.take_no_more()
+        self._parts.clear()
+        self._messages = iter(())
 
     # --- what the core tells ---------------------------------------------------------------
 
@@ -209,12 +206,11 @@ class Subscription(Live, Generic[M_co]):
 
     def _queue(self, batch: Batch | Mix) -> None:
         assert self._bound is not None
-        if self.backlog + batch.size > self._bound and self._overflow != "block" and self._batches:
-            if self._overflow == "drop_newest":
-                self._missed = batch.missed
-                self._count(len(batch))
-                return
-            self._drop(self.backlog + batch.size - self._bound, batch)
+        excess = self.backlog + batch.size - self._bound
+        if excess > 0 and self._batches and not self._make_room(excess, batch):
+            self._missed = batch.missed
+            self._count(len(batch))
+            return
         self._put += batch.size
         self._batches.append(batch)
         if self._overflow == "block":
@@ -223,17 +219,28 @@ class Subscription(Live, Generic[M_co]):
         assert self._client is not None
         self._client.touched(self)
 
-    def _drop(self, excess: int, newest: Batch | Mix) -> None:
-        with self._lock:
+    def _make_room(self, excess: int, newest: Batch | Mix) -> bool:
+        """Whether the newest one is kept, and not dropped itself."""
+        assert self._client is not None
+        if self._overflow != "drop_oldest":
+            return self._overflow == "block"
+        if not self._lock.acquire(blocking=False):
+            # A thread is taking the oldest: room is made when the next one comes. Only a signal
+            # handler can take so long there that much more comes until then.
+            return excess - newest.size <= self._client.limits.window
+        try:
             dropped = missed = 0
             while self._batches and dropped < excess:
                 batch = self._batches.popleft()
                 dropped += batch.size
                 self._gone += batch.size
-                self._lose(len(batch.bodies))
-                missed = add_missed(missed, add_missed(batch.missed, len(batch.bodies)))
+                self._lose(len(batch))
+                missed = add_missed(missed, add_missed(batch.missed, len(batch)))
             first = self._batches[0] if self._batches else newest
             first.missed = add_missed(first.missed, missed)
+        finally:
+            self._lock.release()
+        return True
 
     def _count(self, count: int) -> None:
         self._missed = add_missed(self._missed, count)
@@ -252,51 +259,39 @@ class Subscription(Live, Generic[M_co]):
         """See ``Sink``."""
         origin = self._origins.of(publication)[publication.topic]
         job = Job(origin, message, 0, redelivered, number=seq, _finish=self.finish)
-        with self._lock:
-            self._in_hand[job.key] = job
-            self._jobs.append(job)
+        self._given.put(job)
         assert self._client is not None
         self._client.touched(self)
 
     def lost(self, publisher: bytes, seq: int) -> None:
         """See ``Sink``."""
-        with self._lock:
-            job = self._in_hand.get((publisher, seq))
-            if job is None:
-                return
-            job.lost = True  # before it is in hand no more: see finish()
-            del self._in_hand[job.key]
-            if job in self._jobs:
-                self._jobs.remove(job)
+        self._given.lose((publisher, seq))
 
     # --- jobs ------------------------------------------------------------------------------
 
-    def finish(self, job: Job, done: bool) -> None:
-        """See ``Job.ack()`` and ``Job.reject()``."""
+    def finish(self, job: Job, done: bool) -> bool:
+        """See ``Job.ack()`` and ``Job.reject()``. False when its end was known before."""
         assert self._client is not None
-        if self._in_hand.get(job.key) is job:
-            self._client.check_open()  # in a forked child too: nothing here is its own
-            if self._settle(job, done):
-                return
-        if job.lost:
-            raise JobLost(topic=job.topic, publisher=job.sender, number=job.number)
+        if job not in self._given:
+            return False
+        self._client.check_open()  # in a forked child too: nothing here is its own
+        return self._settle(job, done)
 
     def _settle(self, job: Job, done: bool) -> bool:
-        """Say what became of a job; False when it is in hand no more."""
-        with self._lock:
-            if self._in_hand.get(job.key) is not job:
-                return False
-            del self._in_hand[job.key]
-        self._run(partial(self._tell_finished, job.key, done))
+        """Say what became of a job; False when that was said."""
+        if not self._given.finish(job):
+            return False
+        self._run(partial(self._tell_finished, job, done))
         return True
 
-    def _tell_finished(self, key: tuple[bytes, int], done: bool) -> None:
+    def _tell_finished(self, job: Job, done: bool) -> None:
         client, interest = self._client, self._interest
         assert client is not None
         assert interest is not None
+        self._given.finished(job)
         if client.error is None:
             act = client.core.done if done else client.core.reject
-            act(interest, *key)
+            act(interest, *job.key)
             client.schedule()
 
     def _run(self, callback: Callable[[], None]) -> None:
@@ -327,31 +322,44 @@ class Subscription(Live, Generic[M_co]):
             for job in (*hand.finished(), *self._hands.left()):
                 if self._client is not None and self._client.error is None:
                     self._settle(job, True)
-        with self._lock:
-            taken = self._jobs.popleft() if self._jobs else None
-        hand.job = None if self._manual else taken
+        taken = self._given.take()
+        if taken is not None and not self._manual:
+            hand.put(taken)
         return taken
 
     def _go_on(self, exhausted: Iterator[M_co]) -> bool:
-        """Go on to the next batch, unless another thread has done so; False when there is none."""
+        """Go on to the next batch, unless another has done so; False when there is none.
+
+        A signal handler may do all of this in the midst of any call of it, but nowhere else.
+        """
         with self._lock:
-            if self._messages is not exhausted:
-                return True
-            batch = self._next_batch()
-            if batch is None:
-                return False
-            messages: Iterator[Any] = iter(batch)  # without a group M_co is Message
-            self._batch, self._messages = batch, messages
+            while self._messages is exhausted:
+                source = self._parts or self._batches
+                if not source:
+                    return False
+                batch = source[0]
+                if batch is not self._batch:  # else that is exhausted, and was not removed yet
+                    messages: Iterator[Any] = iter(batch)  # without a group M_co is Message
+                    if self._messages is not exhausted or not source or source[0] is not batch:
+                        continue
+                    self._batch, self._messages = batch, messages
+                try:
+                    source.remove(batch)
+                except ValueError:
+                    continue
+                if source is self._batches:
+                    self._gone += batch.size
         self._tell_soon()
         return True
 
     def _next_batch(self) -> Batch | Mix | None:
-        part = next(self._parts, None)
-        if part is not None or not self._batches:
-            return part
-        batch = self._batches.popleft()
-        self._gone += batch.size
-        return batch
+        while source := self._parts or self._batches:
+            batch = source.popleft()
+            if source is self._batches:
+                self._gone += batch.size
+            if batch is not self._batch:  # as in _go_on()
+                return batch
+        return None
 
     def _tell_soon(self) -> None:
         assert self._bound is not None
@@ -374,29 +382,16 @@ class Subscription(Live, Generic[M_co]):
     def take_batch(self) -> Batch | None:
         """The next messages that came together, if there are any."""
         with self._lock:
-            rest, batch = list(self._messages), self._batch
-            if rest and batch is not None:
-                return self._rest(batch, rest)
-            batch = self._next_batch()
-            if batch is None:
-                return None
-            if isinstance(batch, Mix):
-                batch = self._first(batch, len(batch))
+            messages, batch = self._messages, self._batch
+            rest = list(messages)
+            found = self._next_batch() if batch is None or not rest else last_of(batch, rest)
+            if isinstance(found, Mix):
+                found, more = found.split()
+                if more is not None:
+                    self._parts.appendleft(more)
         if self._untold:
             self._tell_soon()
-        return batch
-
-    def _rest(self, batch: Batch | Mix, rest: list[M_co]) -> Batch:
-        """What was not taken of one whose messages were taken one by one."""
-        if isinstance(batch, Mix):
-            return self._first(batch, len(rest))
-        batch.bodies, batch.missed = [message.body for message in rest], rest[0].missed
-        return batch
-
-    def _first(self, mix: Mix, left: int) -> Batch:
-        """The first of those that the last messages make; the others are taken next."""
-        self._parts = mix.batches(left)
-        return next(self._parts)
+        return found
 
     @property
     def error(self) -> ChannelError | None:
