@@ -259,7 +259,8 @@ class JobLost(ChannelError):
     """The job is this consumer's no more: it will be done again.
 
     It was given to another consumer, since this process was out of touch for too long, or back,
-    since its subscription's block was left. Raised by ``job.ack()`` and ``job.reject()``.
+    since its subscription's block was left. Raised by ``job.ack()`` and ``job.reject()``; and by
+    ``job.ack()`` when this consumer itself has rejected it.
     """
 
     text = "job {number} of {publisher} on topic {topic!r} was given back, or to another consumer"

@@ -529,12 +529,16 @@ class Groups:
             first = await jobs.get()
             first.reject()
             second = await jobs.get()
-            first.ack()  # too late, and harmless
+            with pytest.raises(JobLost, match="was given back"):
+                first.ack()
+            first.reject()  # again, and harmless
+            assert not first.lost  # it was this consumer's own doing
             assert (first.redelivered, second.redelivered) == (False, True)
             second.reject()
             third = await jobs.get()
             for _ in range(2):
                 third.ack()
+                third.reject()  # it is done: this changes nothing
             assert await shop.flush() == ()
             assert jobs.take() is None
 

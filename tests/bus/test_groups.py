@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from open_channel import Job, Subscription
+from open_channel import Job, JobLost, Subscription
 from tests.bus.conftest import Joiner
 
 
@@ -84,7 +84,8 @@ async def test_a_rejected_job_comes_again(join: Joiner):
         first = await job(jobs)
         first.reject()
         first.reject()
-        first.ack()  # too late, and harmless
+        with pytest.raises(JobLost):
+            first.ack()
         second = await job(jobs)
         assert second.data == "a"
         assert second.redelivered

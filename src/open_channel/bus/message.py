@@ -101,6 +101,8 @@ class Job(Live, Message, kw_only=True):
     """Whether it was given to another consumer, because this one was out of touch too long or its
     subscription has ended."""
 
+    _rejected: bool = False
+
     _instead = "finish it here, and pass on its data"
     __copy__ = Live.__reduce__  # a Struct has one of its own
 
@@ -113,18 +115,21 @@ class Job(Live, Message, kw_only=True):
         """It is done; again is harmless.
 
         Asking for the next job does this by itself, unless ``ack="manual"`` was said. Can be called
-        from any thread. Raises JobLost when it is this consumer's no more (see ``lost``), and what
-        closed the channel.
+        from any thread. Raises JobLost when it is this consumer's no more (see ``lost``), or was
+        rejected, and what closed the channel.
         """
-        if not self._finish(self, True) and self.lost:
+        if not self._finish(self, True) and (self.lost or self._rejected):
             raise self._no_more()
 
     def reject(self) -> None:
         """Give it back: another consumer gets it, or this one again; again is harmless.
 
-        Raises JobLost as ``ack()`` does.
+        After ``ack()`` it changes nothing. Raises JobLost when it is this consumer's no more
+        (see ``lost``), and what closed the channel.
         """
-        if not self._finish(self, False) and self.lost:
+        if self._finish(self, False):
+            self._rejected = True
+        elif self.lost:
             raise self._no_more()
 
     def _no_more(self) -> JobLost:
