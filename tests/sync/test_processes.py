@@ -107,6 +107,70 @@ def test_a_process_exits_though_threads_wait_and_nobody_hosts(run: Programs):
     assert program.errors() == ""
 
 
+def test_what_channels_have_to_deliver_at_the_end_they_wait_for_together(run: Programs):
+    program = run(
+        """
+        import threading, time
+        from open_channel.sync import open_channel
+        def listener(socket):
+            for message in socket:
+                threading.Event().wait()
+        kept = []
+        for number in range(4):
+            channel = open_channel(f"many {number}", listener)
+            channel.connect().write(b"never read")
+            jobs = channel.subscribe("jobs", group="g").__enter__()
+            channel.publish("jobs", b"never done")
+            kept.append((channel, jobs, jobs.get()))
+        print(time.monotonic())
+        """
+    )
+    begun = float(program.line())
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+    assert 5 <= time.monotonic() - begun < 14  # and not 5 or 12 for each
+
+
+def test_what_some_channels_deliver_while_others_wait_in_vain_arrives(
+    opened: Opened, run: Programs
+):
+    here = opened("delivers")
+    with here.subscribe("news") as news:
+        program = run(
+            """
+            from open_channel.sync import open_channel
+            kept = []
+            for name in ("waits", "delivers", "waits too"):
+                channel = open_channel(name, hosts=name != "delivers")
+                jobs = channel.subscribe("jobs", group="g").__enter__()
+                channel.publish("jobs", b"never done")
+                kept.append((channel, jobs, jobs.get()))
+            for number in range(5000):
+                kept[1][0].publish("news", number)
+            """
+        )
+        assert [news.get(DEADLINE).data for _ in range(5000)] == list(range(5000))
+        assert program.wait_end() == 0
+        assert program.errors() == ""
+
+
+def test_none_of_those_that_end_together_becomes_the_host_of_another(run: Programs):
+    # Python 3.12.1 starts no thread any more by then, which a host needs.
+    program = run(
+        """
+        from open_channel.sync import open_channel
+        channels = [open_channel("together") for _ in range(4)]
+        jobs = channels[2].subscribe("jobs", group="g").__enter__()
+        for channel in channels:
+            channel.publish("jobs", b"never done")
+        channels[0].publish("news", b"")
+        kept = jobs.get()
+        """
+    )
+    assert program.wait_end() == 0
+    assert program.errors() == ""
+
+
 def test_a_host_that_exits_hands_over(opened: Opened, run: Programs):
     program = run(
         """

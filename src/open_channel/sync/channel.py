@@ -7,7 +7,6 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from open_channel.bus.channel import Channel as AsyncChannel
 from open_channel.channel.channel import DEFAULT_NAME, name_and_listener
 from open_channel.channel.conversation import CLOSED_HERE
 from open_channel.errors import ChannelClosed
@@ -20,6 +19,7 @@ from open_channel.sync.bus import Bus
 from open_channel.sync.listener import in_thread
 from open_channel.sync.locks import Lock, lead
 from open_channel.sync.members import MemberChanges
+from open_channel.sync.opened import Opened
 from open_channel.sync.service import Service
 from open_channel.sync.socket import ChannelSocket
 from open_channel.sync.subscription import Subscription
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from open_channel.bus.client import BusClient
     from open_channel.bus.members import Member, Stats
     from open_channel.bus.message import Job
     from open_channel.bus.subscription import Ack, Overflow
@@ -92,22 +91,6 @@ def open_channel(
     return Channel(name, listener, directory, limits, labels, hosts=hosts)
 
 
-class _Opened(AsyncChannel):
-    """The asyncio channel, with what the blocking one needs of it."""
-
-    def bus(self) -> BusClient:
-        """Its bus; joins it."""
-        return self._join_bus()
-
-    def end_unused(self) -> None:
-        """Close it before its first use."""
-        self._closed = True
-
-    leave = AsyncChannel._leave
-    locking = AsyncChannel._locking
-    refuse_locks = AsyncChannel._refuse_locks
-
-
 class Channel(Live):
     """One opened channel; made by ``open_channel()``.
 
@@ -139,8 +122,8 @@ class Channel(Live):
         self._pid = os.getpid()
         self._inner = self._make()
 
-    def _make(self) -> _Opened:
-        return _Opened(
+    def _make(self) -> Opened:
+        return Opened(
             self._name,
             self._listener,
             self._directory,
@@ -150,7 +133,7 @@ class Channel(Live):
         )
 
     @property
-    def _channel(self) -> _Opened:
+    def _channel(self) -> Opened:
         """The asyncio channel; in a forked child a new one. Not to be asked for in the loop."""
         fork.notice()  # also where this was made in the child: the loop is needed
         if self._pid != os.getpid() and not self._closed:
@@ -172,11 +155,11 @@ class Channel(Live):
         channel = self._channel
         return portal.call(lambda: self._join_here(channel))
 
-    def _join_here(self, channel: _Opened) -> Bus:
+    def _join_here(self, channel: Opened) -> Bus:
         bus = self._bus
         if bus is None or bus.forked:
             bus = self._bus = Bus(channel.bus())
-            exits.leave_open(self)
+            exits.leave_open(self, self._end)
         return bus
 
     def __repr__(self) -> str:
@@ -234,7 +217,7 @@ class Channel(Live):
     def _connect(self) -> AsyncSocket:
         channel = self._channel
         opened = portal.call(lambda: channel.connect(self._timeout))
-        exits.leave_open(self)
+        exits.leave_open(self, self._end)
         return opened
 
     def __enter__(self) -> Self:
@@ -274,18 +257,7 @@ class Channel(Live):
     @portal.closes
     def _close(self, timeout: float | None) -> None:
         self._inner.refuse_locks()
-        self.leave(timeout)
-
-    def leave(self, timeout: float | None) -> None:
-        """Close it, but for those who wait for a lock: where the process ends, they end with it."""
-        self._closed = True
-        if self._pid == os.getpid() and not portal.frozen():  # no forked child that never used it
-            self._leave(timeout)
-        exits.forget(self)
-
-    def _leave(self, timeout: float | None) -> None:
-        if not background_runs():
-            self._inner.end_unused()
+        if self._end() is None:
             return
         limit = portal.leaving(timeout)
         bus = self._bus
@@ -301,6 +273,17 @@ class Channel(Live):
         if self._pid == os.getpid() and background_runs() and not portal.frozen():
             portal.run(lambda: self._inner.leave(0), portal.leaving(0), portal.THE_END)
         exits.forget(self)
+
+    def _end(self) -> tuple[Opened, ChannelSocket | None] | None:
+        """Use it no more; what is to be closed."""
+        exits.forget(self)
+        self._closed = True
+        if self._pid != os.getpid() or portal.frozen():  # a forked child that never used it
+            return None
+        if not background_runs():
+            self._inner.end_unused()
+            return None
+        return self._inner, self._socket
 
     # --- publish and subscribe -------------------------------------------------------------
 
