@@ -452,3 +452,23 @@ def test_a_process_exits_though_a_handler_waits(run: Programs):
         """
     )
     assert program.wait_end() == 0
+
+
+def test_what_came_before_the_end_is_taken_though_both_came_in_the_midst_of_a_taking(join: Join):
+    channel = join()
+    with channel.subscribe("news") as news:
+        inner = news._inner
+        take = inner.take
+
+        def take_and_be_interrupted(hand: Any = None) -> Any:
+            message = take(hand)
+            inner.take = take  # type: ignore[method-assign]
+            channel.publish("news", b"the last", confirm=True)
+            assert news._bus is not None
+            news._bus.call(inner.end)
+            return message
+
+        inner.take = take_and_be_interrupted  # type: ignore[method-assign]
+        assert news.get(DEADLINE).body == b"the last"
+        with pytest.raises(ChannelClosed):
+            news.get(DEADLINE)

@@ -155,13 +155,15 @@ class Subscription(Live, Generic[M_co]):
         return self._wait(lambda: self._inner.take(hand), timeout)
 
     def _wait(self, take: Callable[[], _T | None], timeout: float | None) -> _T | None:
+        client = self._client()
         if self._forked():
-            self._client().check_open()
+            client.check_open()
         timeout = portal.bound(timeout)
 
         def look() -> tuple[_T | None] | None:
             with self._taking:
-                if (taken := take()) is None and not self._inner.at_end:
+                ended = self._inner.error is not None  # first: then no more will come
+                if (taken := take()) is None and not (ended and self._inner.at_end):
                     return None
             return (taken,)
 
