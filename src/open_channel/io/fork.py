@@ -92,8 +92,11 @@ def _in_child() -> None:
 
 def _let_go(watched: MutableMapping[int, Forkable]) -> None:
     # One by one: a signal handler that uses the library in the midst of it does the rest.
-    while watched and not _pid:
-        thing = watched.popitem()[1]
+    while not _pid:
+        try:
+            thing = watched.popitem()[1]
+        except KeyError:
+            return
         # For ever: a destructor that ran later could close a descriptor number reused by then.
         _orphans.append(thing)
         with contextlib.suppress(OSError):  # the child has closed its descriptors itself
