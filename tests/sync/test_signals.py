@@ -398,8 +398,12 @@ def test_what_a_handler_raises_is_not_lost(run: Programs):
         + """
 raised = 0
 
-def handler(*_):
+def handler(_, frame):
     global raised
+    # Not where the loop below jumps back: Python 3.13 takes that for outside of its "try".
+    if not ours(frame):
+        signal.setitimer(signal.ITIMER_REAL, 0.0001)
+        return
     raised += 1
     raise Over
 
