@@ -414,7 +414,16 @@ class BusClient:
     # --- the end ---------------------------------------------------------------------------
 
     async def close(self, timeout: float | None) -> None:
-        """Wait until what was published has arrived, ``timeout`` seconds at most; then leave.
+        """Deliver what was published, then leave."""
+        try:
+            await self.deliver(timeout)
+        finally:
+            self.destroy()
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
+
+    async def deliver(self, timeout: float | None) -> None:
+        """Wait until what was published has arrived, ``timeout`` seconds at most, or to the end.
 
         Who waits for a reply is told first, and waits no more.
         """
@@ -428,10 +437,6 @@ class BusClient:
             _log.info("%s: left with %d bytes not acknowledged", self.name, self.core.backlog)
         except ChannelError:
             pass
-        finally:
-            self.destroy()
-        if self._leaving is not None:
-            await asyncio.shield(self._leaving)
 
     def destroy(self) -> None:
         """Leave at once; again is harmless."""

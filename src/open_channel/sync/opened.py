@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from open_channel.bus.channel import Channel as AsyncChannel
 from open_channel.channel.channel import SocketChannel
-from open_channel.channel.conversation import CLOSED_HERE
-from open_channel.errors import ChannelClosed, ChannelError
 
 if TYPE_CHECKING:
     from open_channel.bus.client import BusClient
 
 __all__ = ["Opened"]
-
-_log = logging.getLogger("open_channel")
 
 
 class Opened(AsyncChannel):
@@ -35,21 +30,10 @@ class Opened(AsyncChannel):
 
         Each wait is bounded by ``timeout`` seconds, and they are waited for together.
         """
-        await asyncio.gather(self._arrive(timeout), SocketChannel.close(self, timeout))
-
-    async def _arrive(self, timeout: float) -> None:
-        bus = self._bus
-        if bus is None or bus.error is not None:
-            return
-        bus.requests.failed(ChannelClosed(name=self.name, reason=CLOSED_HERE))
-        try:
-            if bus.core.held or bus.core.pending:
-                async with asyncio.timeout(timeout):
-                    await bus.waiting.arrived()
-        except TimeoutError:
-            _log.info("%s: left with %d bytes not acknowledged", self.name, bus.core.backlog)
-        except ChannelError:
-            pass
+        waits = [SocketChannel.close(self, timeout)]
+        if self._bus is not None:
+            waits.append(self._bus.deliver(timeout))
+        await asyncio.gather(*waits)
 
     leave = AsyncChannel._leave
     destroy = AsyncChannel._destroy
