@@ -117,15 +117,6 @@ class Bus:
 
         return portal.run(behind, timeout, what)
 
-    def end(self, end: Callable[[], None]) -> None:
-        """Have something ended in the loop, and wait for that; as ``call()``.
-
-        It ends also when a signal handler raises while this waits. In a forked child: nothing.
-        """
-        if not self.forked:
-            self.post(end)
-            self.call(lambda: None)
-
     def call(self, function: Callable[[], _Result]) -> _Result:
         """Call a function in the loop, behind all that was left there before; as ``run()``."""
 

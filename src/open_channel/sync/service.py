@@ -100,9 +100,8 @@ class Service(Live):
             return
         if bus.client.error is None:
             if getattr(self._here, "handles", False):
-                bus.end(self._inner.end)
+                bus.call(self._inner.end)
             else:
-                bus.post(self._inner.end)  # whatever becomes of the wait
                 bus.run(lambda: self._inner.__aexit__(kind, error, traceback))
         bus.post(self._workers.end)
 

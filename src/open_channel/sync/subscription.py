@@ -122,8 +122,10 @@ class Subscription(Live, Generic[M_co]):
     ) -> None:
         """Unsubscribe; jobs that are not acknowledged go to others. In a forked child: nothing."""
         bus = self._bus
-        if bus is not None and bus.client.error is None and not portal.frozen():
-            bus.end(self._inner.end)
+        if bus is None or bus.forked or portal.frozen():
+            return
+        if bus.client.error is None:
+            bus.call(self._inner.end)
 
     def let_go(self) -> None:
         """Unsubscribe, without waiting until that is done; again is harmless."""
