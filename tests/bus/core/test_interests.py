@@ -6,7 +6,13 @@ from unittest.mock import Mock
 
 import pytest
 
-from open_channel.bus.core.interests import UNKNOWN, Interest, add_missed, group_key
+from open_channel.bus.core.interests import (
+    UNKNOWN,
+    Interest,
+    add_missed,
+    group_key,
+    split_group_key,
+)
 from open_channel.bus.core.records import Subscribe
 
 
@@ -14,6 +20,7 @@ def test_a_group_is_known_by_its_name_and_its_pattern():
     assert group_key("mailers", "jobs.*") == "mailers jobs.*"
     assert group_key("mailers", "jobs") != group_key("mailers", "jobs.*")
     assert group_key("", "jobs") == ""
+    assert split_group_key(group_key("the mailers", "jobs.*")) == ("the mailers", "jobs.*")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from open_channel.bus.core import codec
 from open_channel.bus.core import records as r
 from open_channel.bus.core.answers import encode_reply
+from open_channel.bus.core.interests import split_group_key
 
 if TYPE_CHECKING:
     from open_channel.bus.core.broker import Broker
@@ -67,9 +68,10 @@ def _member(seat: Seat) -> dict[str, Any]:
 
 
 def _group(group: Group) -> dict[str, Any]:
+    name, pattern = split_group_key(group.key)
     return {
-        "group": group.key.removesuffix(f" {group.pattern}"),
-        "pattern": group.pattern,
+        "group": name,
+        "pattern": pattern,
         "consumers": len(group.consumers),
         "waiting": group.waiting,
         "in_hand": sum(consumer.in_hand for consumer in group.consumers),

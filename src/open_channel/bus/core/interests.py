@@ -140,6 +140,12 @@ def group_key(group: str, pattern: str) -> str:
     return f"{group} {pattern}" if group else ""
 
 
+def split_group_key(key: str) -> tuple[str, str]:
+    """The name and the pattern, which has no space, of a group that has a key."""
+    group, _, pattern = key.rpartition(" ")
+    return group, pattern
+
+
 def add_missed(missed: int, more: int) -> int:
     """How many are missing in all: unknown and any number is unknown."""
     return UNKNOWN if UNKNOWN in {missed, more} else missed + more

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from open_channel.bus.core import records as r
 from open_channel.bus.core.answers import decode_done, decode_reply
 from open_channel.bus.core.groups import Group, Job
-from open_channel.bus.core.interests import group_key
+from open_channel.bus.core.interests import group_key, split_group_key
 from open_channel.bus.core.jobs import Jobs
 from open_channel.bus.core.mixed import Mixed, singles
 from open_channel.bus.core.routes import Routes
@@ -219,7 +219,7 @@ class Routing:
     def _share_reported(self, publication: AnyPublication, entry: Entry, groups: set[str]) -> None:
         """Jobs in hand of groups that nobody subscribes to any more."""
         for seq, name in self.jobs.reported(publication):
-            pattern = name.rpartition(" ")[2]
+            _, pattern = split_group_key(name)
             topic = publication.topic
             if isinstance(publication, Mixed):
                 topic = publication.topic_of(seq)
