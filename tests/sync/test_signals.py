@@ -6,12 +6,21 @@ import textwrap
 
 import pytest
 
-from tests.channel.programs import Programs
+from tests.channel.programs import Program, Programs
 
 BEGINNING = """
 import signal, time
 from open_channel.sync import open_channel
 """
+
+
+def goes_well(run: Programs, source: str) -> Program:
+    """Run a program that says that all is well, and ends; it tells what else it has to say."""
+    program = run(source)
+    assert program.line() == "True", program.errors()
+    assert program.wait_end() == 0, program.errors()
+    return program
+
 
 CLOSING = """
 class Over(BaseException):
@@ -27,7 +36,8 @@ signal.signal(signal.SIGALRM, handler)
 
 def test_a_request_in_a_handler_of_one_who_requests(run: Programs):
     """With ``concurrent.futures`` it stood still within some thousand."""
-    program = run(
+    goes_well(
+        run,
         BEGINNING
         + """
 channel = open_channel("signals")
@@ -53,14 +63,13 @@ with channel, channel.serve("echo", lambda request: request.body):
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
 print(min(asked) > 20 or asked)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
 
 
 def test_a_handler_that_closes_the_channel_of_one_who_takes_and_publishes(run: Programs):
-    program = run(
+    program = goes_well(
+        run,
         BEGINNING
         + CLOSING
         + """
@@ -80,15 +89,14 @@ for number in range(40):
     channel.close()
     longest = max(longest, time.monotonic() - begun)
 print(longest < 4)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
 
 
 def test_a_handler_that_closes_the_socket_of_one_who_writes_and_reads(run: Programs):
-    program = run(
+    program = goes_well(
+        run,
         BEGINNING
         + CLOSING
         + """
@@ -117,10 +125,8 @@ for number in range(40):
     host.close()
     longest = max(longest, time.monotonic() - begun)
 print(longest < 4 or longest)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
 
 
@@ -161,7 +167,8 @@ os._exit(0)  # what was published last nobody takes
 @pytest.mark.parametrize("also", ["", "also = lambda: job.ack()"])
 @pytest.mark.parametrize("ack", ["next", "manual"])
 def test_a_handler_that_publishes_while_jobs_are_taken(run: Programs, ack: str, also: str):
-    program = run(
+    goes_well(
+        run,
         f"{BEGINNING}TOPIC = 'jobs'{TAKING}"
         f"""
 with open_channel("signals") as channel, channel.subscribe("news") as news:
@@ -175,16 +182,15 @@ with open_channel("signals") as channel, channel.subscribe("news") as news:
             job.ack()
             job = jobs.get(timeout=20)
             taken += 1
-{textwrap.indent(TAKEN, "        ")}"""
+{textwrap.indent(TAKEN, "        ")}""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
 
 
 @pytest.mark.parametrize("way", ["get", "batches"])
 def test_a_handler_that_publishes_and_takes_while_messages_are_taken(run: Programs, way: str):
     """None comes twice, and what is missing was dropped and told."""
-    program = run(
+    goes_well(
+        run,
         f"{BEGINNING}TOPIC = 'numbers'{TAKING}"
         f"""
 numbers = set()
@@ -217,10 +223,8 @@ with open_channel("signals") as channel, channel.subscribe("news") as news:
             note([message])
         assert missed == some.missed and not twice, (missed, some.missed, twice)
         assert max(numbers) + 1 == missed + taken, (max(numbers), missed, taken)
-{textwrap.indent(TAKEN, "        ")}"""
+{textwrap.indent(TAKEN, "        ")}""",
     )
-    assert program.line() == "True", program.errors()
-    assert program.wait_end() == 0, program.errors()
 
 
 # A handler that raises: a Ctrl-C whose program goes on, or a timeout of its own making.
@@ -279,7 +283,8 @@ def until(condition):
 
 
 def test_a_block_that_is_left_is_left_though_a_handler_raises_meanwhile(run: Programs):
-    program = run(
+    goes_well(
+        run,
         BEGINNING
         + RAISING
         + """
@@ -297,14 +302,13 @@ with open_channel("signals") as channel, open_channel("signals") as other:
         until(lambda: not other.request("$broker")["members"][channel.member]["subscriptions"])
         assert other.publish("news", b"", confirm=True, timeout=10) == ()
 print(interrupted > 30 or interrupted)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
 
 
 def test_a_channel_that_is_entered_or_left_is_no_phantom_though_a_handler_raises(run: Programs):
-    program = run(
+    goes_well(
+        run,
         BEGINNING
         + RAISING
         + """
@@ -320,14 +324,13 @@ with open_channel("signals") as channel:
         again_and_again(1.5, use)
         until(lambda: len(channel.request("$broker")["members"]) == 1)
 print(interrupted > 30 or interrupted)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
 
 
 def test_what_is_published_next_does_not_overtake_what_a_handler_interrupted(run: Programs):
-    program = run(
+    goes_well(
+        run,
         BEGINNING
         + RAISING
         + """
@@ -352,14 +355,13 @@ with open_channel("signals") as channel, channel.subscribe("news") as news:
     assert got == sorted(set(got)), "out of order, or double"
     assert set(got) >= set(range(2, number + 1, 2)), "lost"
 print(interrupted > 100 or interrupted)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
 
 
 def test_a_socket_goes_on_though_a_handler_raises(run: Programs):
-    program = run(
+    goes_well(
+        run,
         BEGINNING
         + RAISING
         + """
@@ -384,15 +386,14 @@ while time.monotonic() < end:
         pass
 channel.close()
 print(interrupted > 300 or interrupted)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
 
 
 def test_what_a_handler_raises_is_not_lost(run: Programs):
     """Python drops what is raised while it calls back for a weak reference."""
-    program = run(
+    program = goes_well(
+        run,
         BEGINNING
         + RAISING
         + """
@@ -419,15 +420,14 @@ with open_channel("signals") as channel:
         except Over:
             interrupted += 1
 print((interrupted > 300 and interrupted == raised) or (interrupted, raised))
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
     assert program.errors() == ""
 
 
 def test_a_lock_that_is_waited_for_raises_what_a_handler_raises(run: Programs):
-    program = run(
+    goes_well(
+        run,
         BEGINNING
         + RAISING
         + """
@@ -454,7 +454,5 @@ with open_channel("signals") as channel:
             interrupted += 1
         no_more()
 print(interrupted > 30 or interrupted)
-"""
+""",
     )
-    assert program.line() == "True"
-    assert program.wait_end() == 0, program.errors()
