@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
+import inspect
 import math
+import pickle
+import sys
 
 import pytest
 
@@ -39,7 +42,10 @@ def test_the_defaults_hold_together():
     ids=repr,
 )
 def test_limits_within_the_bounds_are_taken(fields):
-    assert Limits(**fields) == dataclasses.replace(Limits(), **fields)
+    limits = Limits(**fields)
+    assert limits == Limits().replace(**fields)
+    for name in inspect.signature(Limits).parameters:
+        assert getattr(limits, name) == fields.get(name, getattr(Limits(), name))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +102,41 @@ def test_a_heartbeat_slower_than_a_welcome_may_say_is_refused():
         Limits(heartbeat=3601.0, timeout=7200.0)
 
 
-def test_limits_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Limits().window = 1  # type: ignore[misc]
+def test_limits_are_immutable():
+    limits = Limits(window=4096)
+    with pytest.raises(AttributeError, match="window"):
+        limits.window = 1
+    with pytest.raises(AttributeError, match="window"):
+        del limits.window
+    with pytest.raises(AttributeError, match="unknown"):
+        limits.unknown = 1  # type: ignore[attr-defined]
+    assert limits == Limits(window=4096)
+
+
+def test_limits_are_values():
+    limits = Limits(window=4096, lag=math.inf)
+    assert limits == Limits(lag=math.inf, window=4096)
+    assert hash(limits) == hash(Limits(lag=math.inf, window=4096))
+    assert limits not in (Limits(), Limits(window=4096), (4096, math.inf))
+    assert (
+        pickle.loads(pickle.dumps(limits)) == copy.copy(limits) == copy.deepcopy(limits) == limits
+    )
+    assert repr(limits).startswith("Limits(max_message=67108864, window=4096, drain=16777216,")
+    assert eval(repr(limits), {"Limits": Limits, "inf": math.inf}) == limits
+
+
+def test_what_replaces_limits_is_checked_like_limits():
+    with pytest.raises(ValueError, match="window"):
+        Limits().replace(window=1)
+    with pytest.raises(TypeError, match="unknown"):
+        Limits().replace(unknown=1)
+    if sys.version_info >= (3, 13):
+        assert copy.replace(Limits(), window=4096) == Limits(window=4096)
+
+
+def test_limits_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        Limits(4096)  # type: ignore[misc]
 
 
 def test_the_largest_payload_holds_the_largest_message_and_a_full_batch():

@@ -7,7 +7,6 @@ import copy
 import logging
 import os
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from open_channel.bus.core import codec
@@ -64,8 +63,7 @@ class BusClient:
         self.loop = asyncio.get_running_loop()
         member.join(bus=True)
         linked = copy.copy(member)
-        linked.limits = replace(
-            member.limits,
+        linked.limits = member.limits.replace(
             max_message=min(member.limits.max_message + _HEADERS, 2**31),
             outbox=_UNBOUNDED,
         )
@@ -162,7 +160,7 @@ class BusClient:
         """See ``SessionUser``."""
         self._due = 0
         own, taken = self.member.limits, max(0, self._outbox.max_message - _HEADERS)
-        self.limits = replace(own, max_message=min(own.max_message, taken))
+        self.limits = own.replace(max_message=min(own.max_message, taken))
         before, self.fair = self.fair, fair_share(self.limits)
         if self.fair < before:
             self.close_room()  # what may follow on credit may be too much for this host
