@@ -109,7 +109,7 @@ def test_limits_are_immutable():
     with pytest.raises(AttributeError, match="window"):
         del limits.window
     with pytest.raises(AttributeError, match="unknown"):
-        limits.unknown = 1  # type: ignore[attr-defined]
+        limits.unknown = 1
     assert limits == Limits(window=4096)
 
 
@@ -136,7 +136,7 @@ def test_what_replaces_limits_is_checked_like_limits():
 
 def test_limits_are_given_by_name():
     with pytest.raises(TypeError, match="positional"):
-        Limits(4096)  # type: ignore[misc]
+        Limits(4096)  # type: ignore[call-arg]
 
 
 def test_the_largest_payload_holds_the_largest_message_and_a_full_batch():

@@ -1,7 +1,5 @@
 """Who is at the other end of a Unix socket: the kernel's word, not the peer's."""
 
-from __future__ import annotations
-
 import socket
 import struct
 import sys

@@ -5,8 +5,6 @@ to something, and the few values that would make no sense are refused. The versi
 frame's header and is looked at first: a payload is only decoded by those who know its shape.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import NamedTuple
 

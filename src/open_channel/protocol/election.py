@@ -7,8 +7,6 @@ sign of life. The looking and the doing belong to ``open_channel.io``; there is 
 what the decisions need.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import NamedTuple
 

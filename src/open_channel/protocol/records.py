@@ -4,8 +4,6 @@ A person can read them, and so can a program in any language. A reader finds a w
 none: whatever is half written, of another shape or of other types is no record.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any, NamedTuple, cast
 
