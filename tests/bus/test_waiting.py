@@ -286,7 +286,7 @@ async def test_a_subscription_that_is_asked_in_vain_keeps_nothing_of_who_has_ask
         for _ in range(20):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(subscription.get(), 1e-6)
-        assert len(subscription._readers) == 0
+        assert not subscription._readers.waiting
         await shop.publish("t", 1)
         async with asyncio.timeout(DEADLINE):
             assert (await subscription.get()).data == 1

@@ -75,7 +75,7 @@ async def test_a_read_in_vain_leaves_nothing_behind(opened: Opener):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await socket.read()
-        assert len(socket._readers) == 0
+        assert not socket._readers.waiting
 
 
 async def test_many_readers_of_which_some_are_cancelled_lose_nothing(opened: Opener):

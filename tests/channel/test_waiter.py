@@ -230,10 +230,10 @@ async def test_all_who_wait_are_woken(now: bool):
     waiters, loop = Waiters(), asyncio.get_running_loop()
     tasks = [asyncio.create_task(waiters.wait(loop)) for _ in range(3)]
     await asyncio.sleep(0)
-    assert len(waiters) == 3
+    assert len(waiters.waiting) == 3
     loop.call_soon(lambda: waiters.wake(now=now))
     await asyncio.gather(*tasks)
-    assert len(waiters) == 0
+    assert len(waiters.waiting) == 0
 
 
 async def test_who_is_woken_may_wait_again():
@@ -249,7 +249,7 @@ async def test_who_is_woken_may_wait_again():
     await asyncio.sleep(0)
     loop.call_soon(lambda: waiters.wake(now=True))
     await again.wait()
-    assert len(waiters) == 1
+    assert len(waiters.waiting) == 1
     waiters.wake()
     await task
 
@@ -261,7 +261,7 @@ async def test_who_is_cancelled_is_forgotten_and_the_others_wait_on():
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert len(waiters) == 1
+    assert len(waiters.waiting) == 1
     assert not second.done()
     waiters.wake()
     await second

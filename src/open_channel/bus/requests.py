@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +62,10 @@ class Requests:
         send = partial(client.request, topic, data, address, everyone, replies)
         number = 0
         if client.room > 0:
-            with contextlib.suppress(OutboxFull):
+            try:
                 number = send()
+            except OutboxFull:
+                number = 0
         if not number:
             try:
                 number = await self._in_time(send, replies, until)

@@ -141,7 +141,8 @@ class Service(Live):
             if isinstance(error, _ENDING):
                 self._client.loop.call_soon(_raise, error)  # here it would end the connection
             return
-        if not inspect.isawaitable(reply):
+        # Whether an object is awaitable takes longer to find out than most replies to make.
+        if type(reply) is bytes or not inspect.isawaitable(reply):
             self._reply(request, key, reply)
             return
         task = self._client.loop.create_task(self._await(request, key, reply), context=context)

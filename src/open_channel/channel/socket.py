@@ -111,9 +111,9 @@ class ChannelSocket(Conversation):
     def received(self, *, arrived: bool, acknowledged: bool) -> None:
         """See ``SessionUser``."""
         # Each time but the last, many of them would be woken to wait again.
-        if acknowledged and self._drainers and not self._outbox.over:
+        if acknowledged and self._drainers.waiting and not self._outbox.over:
             self._drainers.wake()
-        if arrived and self._readers:
+        if arrived and self._readers.waiting:
             self._readers.wake(now=True)
         if self.on_change is not None:
             self.on_change()

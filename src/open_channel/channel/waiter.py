@@ -101,25 +101,23 @@ class Waiters:
     may be long in coming.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self._waiting: dict[Waiter, None] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: dict[Waiter, None] = {}
+        """Who waits, in the order in which they began to."""
 
     async def wait(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait to be woken. Can be cancelled."""
         waiter = Waiter(loop)
-        self._waiting[waiter] = None
+        self.waiting[waiter] = None
         try:
             await waiter
         finally:
-            self._waiting.pop(waiter, None)
+            self.waiting.pop(waiter, None)
 
     def wake(self, *, now: bool = False) -> None:
         """Let all of them go on: see ``Waiter.wake()``."""
-        waiting, self._waiting = self._waiting, {}  # first: who is woken may wait again at once
+        waiting, self.waiting = self.waiting, {}  # first: who is woken may wait again at once
         for waiter in waiting:
             waiter.wake(now=now)

@@ -127,7 +127,7 @@ class SessionIO:
         session = self.session
         outbox = self._outbox
         # Of what lies in shared memory little is written.
-        chunk = outbox.window if self._sharing.shares else _CHUNK
+        chunk = outbox.window if self._sharing.taken else _CHUNK
         while not wire.paused and (parts := session.transmit(chunk)):
             if self._news:
                 parts[:0] = self._sharing.tell()

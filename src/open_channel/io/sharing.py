@@ -77,9 +77,9 @@ class Sharing:
         "_offered",
         "_opened",
         "_session",
-        "_taken",
         "_wire",
         "news",
+        "taken",
     )
 
     def __init__(
@@ -93,7 +93,7 @@ class Sharing:
         self._lends = session.inbox.large and held is None
         self._offered: dict[int, _Offered] = {}
         """{stamp: our memory, or another's of which we tell}, on this connection."""
-        self._taken: set[int] = set()
+        self.taken: set[int] = set()
         """Which of them the other side can read."""
         self._foreign: dict[int, Foreign] = {}
         """{stamp: what it offered, and we can read}, on this connection."""
@@ -128,7 +128,7 @@ class Sharing:
         """It has none."""
         self._wire = None
         self._offered.clear()
-        self._taken.clear()
+        self.taken.clear()
         self._foreign.clear()
 
     def over(self) -> None:
@@ -136,11 +136,6 @@ class Sharing:
         self.detach()
         self._session.share = None
         self._arena.strand(slot for _, slot in self._lent)
-
-    @property
-    def shares(self) -> bool:
-        """Whether the other side can read what we put in memory."""
-        return bool(self._taken)
 
     # --- what we tell ----------------------------------------------------------------------
 
@@ -172,7 +167,7 @@ class Sharing:
         offer = memory.offer()
         if offer is None:
             return None
-        if offer.stamp in self._taken:
+        if offer.stamp in self.taken:
             return True
         if offer.stamp in self._offered:
             return False
@@ -199,7 +194,7 @@ class Sharing:
                 given_back = True
             elif isinstance(one, _Offered) and self._offered.get(one.stamp) is one:
                 del self._offered[one.stamp]
-                self._taken.discard(one.stamp)
+                self.taken.discard(one.stamp)
                 frames.append(encode(_WITHDRAWN, payload=STAMP.pack(one.stamp)))
         if given_back:
             received = self._session.inbox.received
@@ -215,7 +210,7 @@ class Sharing:
             self._take(Offer.decode(payload))
         elif kind == _TAKEN:
             if (stamp := decode_stamp(payload)) in self._offered:
-                self._taken.add(stamp)
+                self.taken.add(stamp)
         elif kind == _WITHDRAWN:
             self._foreign.pop(decode_stamp(payload), None)
         elif not self._lends:

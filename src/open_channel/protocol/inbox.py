@@ -83,8 +83,9 @@ class Inbox:
                 )
         if message is not None:
             self.messages.append(message)
-        elif size > LARGE and number == 1 and self.large:
-            self.messages.append(Large(unwrap_one(payload)))
+        elif number == 1:
+            only = unwrap_one(payload)
+            self.messages.append(Large(only) if size > LARGE and self.large else bytes(only))
         else:
             self.messages += unpack(payload, number)
         received = self.received = self.received + number
