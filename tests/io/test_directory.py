@@ -40,13 +40,16 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A /run/user/UID, of a user who does not exist."""
     uid = next(uid for uid in range(54321, 60000) if not os.path.exists(f"/run/user/{uid}"))
     path = f"/run/user/{uid}"
-    os.mkdir(path, 0o700)
+    bare = not os.path.exists("/run/user")  # as in a container
+    os.makedirs(path, 0o700)
     os.chown(path, uid, uid)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     try:
         yield path
     finally:
         os.rmdir(path)
+        if bare:
+            os.rmdir("/run/user")
 
 
 # --- which ----------------------------------------------------------------------------------------

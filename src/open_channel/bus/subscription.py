@@ -6,7 +6,6 @@ any thread, also by a signal handler in the midst of the same: the loop waits fo
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal
@@ -20,6 +19,7 @@ from open_channel.bus.message import OBJECT, Batch, Job, M_co, Mix, Origins, las
 from open_channel.channel.waiter import Waiters
 from open_channel.errors import ChannelClosed
 from open_channel.live import Live
+from open_channel.rlock import RLock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
@@ -81,7 +81,7 @@ class Subscription(Live, Generic[M_co]):
         self._client: BusClient | None = None
         self._interest: Interest | None = None
         self._live = False
-        self._lock = threading.RLock()  # for threads to wait for each other; the loop only tries
+        self._lock = RLock()  # for threads to wait for each other; the loop only tries
         self._batches: deque[Batch | Mix] = deque()
         self._put = self._gone = 0  # bytes that ever came in, and out
         self._batch: Batch | Mix | None = None  # that of the messages

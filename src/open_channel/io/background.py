@@ -17,6 +17,7 @@ from typing import Any
 
 from open_channel.errors import NoThread
 from open_channel.io import fork
+from open_channel.rlock import RLock
 
 __all__ = ["background_loop", "background_runs"]
 
@@ -30,7 +31,7 @@ class _Background:
     """The thread and its loop; replaced in a forked child, where the thread does not exist."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._orphans: list[asyncio.AbstractEventLoop | None] = []
         fork.watch_always(self)
@@ -54,7 +55,7 @@ class _Background:
     def forked(self) -> None:
         # The old loop object stays with fork's orphans: closing it would alter the parent's epoll.
         self._orphans.append(self._loop)
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._loop = None
 
 

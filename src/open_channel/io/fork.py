@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
+
+from open_channel.rlock import RLock
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -33,11 +34,11 @@ _orphans: list[Forkable] = []
 
 _pid = os.getpid()
 """The process that has let go of all that its parent had; 0 while it does so."""
-_noticing: dict[int, threading.RLock] = {}
+_noticing: dict[int, RLock] = {}
 """By process: a child of C code's may be forked while another thread has its parent's."""
 
 
-guard = threading.RLock()
+guard = RLock()
 """Held by whoever has a lock file or a socket that is not watched yet, or no longer.
 
 A fork takes it. Or a child that is forked in that moment by another thread would keep a descriptor
@@ -74,7 +75,7 @@ def notice() -> None:
     """
     here = os.getpid()
     if here != _pid:
-        with _noticing.setdefault(here, threading.RLock()):  # the others wait until it is done
+        with _noticing.setdefault(here, RLock()):  # the others wait until it is done
             if here != _pid:
                 _in_child()
 
@@ -82,7 +83,7 @@ def notice() -> None:
 def _in_child() -> None:
     global guard, _pid  # noqa: PLW0603 (one for each process)
     _pid = 0
-    guard = threading.RLock()
+    guard = RLock()
     for thing in _always:
         thing.forked()
     _let_go(_live)

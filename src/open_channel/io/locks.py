@@ -28,6 +28,7 @@ from open_channel.io import fork
 from open_channel.io.directory import check_name, secure
 from open_channel.io.lockfile import LockFile, WaitedLockFile
 from open_channel.live import Live
+from open_channel.rlock import RLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ class _Locks:
         os.register_at_fork(before=self.enter, after_in_parent=self.leave)
 
     @property
-    def guard(self) -> threading.RLock:
+    def guard(self) -> RLock:
         """Of this process; a parent's may be held by a thread that is not here."""
         fork.notice()
         return self._guard
@@ -99,7 +100,7 @@ class _Locks:
 
     def forked(self) -> None:
         # Reentrant, because a signal handler may fork while its thread is in here.
-        self._guard = threading.RLock()
+        self._guard = RLock()
         self.queues: dict[str, _Queue] = {}
         self.released: dict[str, float] = {}
 

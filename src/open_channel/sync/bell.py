@@ -12,6 +12,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
+from open_channel.rlock import RLock
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -71,7 +73,7 @@ class Guard:
     __slots__ = ("_again", "_due", "_loop", "lock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[], object]) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self._loop = loop
         self._again = again
         self._due = False

@@ -13,6 +13,7 @@ from open_channel.bus.message import M_co
 from open_channel.bus.subscription import Subscription as AsyncSubscription
 from open_channel.errors import WaitTimeout
 from open_channel.live import Live
+from open_channel.rlock import RLock
 from open_channel.sync import portal
 from open_channel.sync.bell import Bell
 
@@ -56,7 +57,7 @@ class Subscription(Live, Generic[M_co]):
         self._join = join
         self._bus: Bus | None = None
         self._bell = Bell()
-        self._taking = threading.RLock()  # one thread at a time; a signal handler may interrupt it
+        self._taking = RLock()  # one thread at a time; a signal handler may interrupt it
         self._hands = threading.local()
         self._inner: AsyncSubscription[M_co] = AsyncSubscription(
             self._client,

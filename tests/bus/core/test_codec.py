@@ -171,7 +171,7 @@ def test_what_cannot_be_encoded(data, reason):
 def test_what_holds_itself():
     endless: list[object] = []
     endless.append(endless)
-    with pytest.raises(PayloadInvalid, match="recursion"):
+    with pytest.raises(PayloadInvalid, match=r"recursion|overflow"):  # 3.14 says it otherwise
         encode(endless)
 
 
