@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import errno
 import gc
@@ -11,11 +12,13 @@ import os
 import shutil
 import signal
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import uvloop
@@ -25,7 +28,7 @@ from open_channel.errors import ChannelError, NameCollision, NameInvalid, WaitTi
 from open_channel.io import directory
 from open_channel.io.directory import ChannelFiles, secure
 from open_channel.io.lockfile import LockFile, WaitedLockFile, is_locked
-from open_channel.io.locks import _LEFT, _locks
+from open_channel.io.locks import _LEFT, _locks, _serve
 from open_channel.sync import locks as blocking
 from tests.processes import Process, Processes, wait_for
 
@@ -85,9 +88,17 @@ MOST = _LEFT + 1
 """How many threads one lock may have here, however often it was waited for in vain."""
 
 
-def helpers() -> list[threading.Thread]:
-    """The helper threads of this process."""
-    return [each for each in threading.enumerate() if each.name.startswith("open-channel lock")]
+def helpers() -> list[int]:
+    """The helper threads of this process that have begun, by what the system calls them."""
+    return [thread for thread, frame in sys._current_frames().items() if _serves(frame)]
+
+
+def _serves(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code is _serve.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def waiting(path: str) -> int:
@@ -264,7 +275,7 @@ async def test_repeated_tries_do_not_pile_up(holder: Process, files: ChannelFile
         assert len(helpers()) <= MOST
     results = await asyncio.gather(*(lock.acquire() for lock in locks), return_exceptions=True)
     assert {type(result) for result in results} == {WaitTimeout}
-    assert len(helpers()) == MOST
+    await until(lambda: len(helpers()) == MOST)
     holder.send("release")
     holder.expect("released")
     await until(lambda: not helpers())
@@ -280,7 +291,7 @@ async def test_the_last_thread_that_was_left_is_found_again(holder: Process, fil
     lock = Lock(files, "x")
     task = asyncio.create_task(lock.acquire())
     await asyncio.sleep(0)
-    assert len(helpers()) == MOST
+    await until(lambda: len(helpers()) == MOST)
     holder.kill()
     await task
     lock.release()
@@ -296,7 +307,7 @@ async def test_a_thread_is_not_left_where_there_is_no_descriptor_for_it(
     for _ in range(3):
         with pytest.raises(WaitTimeout):
             await Lock(files, "x", 0.01).acquire()
-        assert len(helpers()) == 1
+        await until(lambda: len(helpers()) == 1)
     monkeypatch.undo()
     holder.kill()
     await until(lambda: not helpers())
@@ -308,9 +319,9 @@ async def test_a_signal_ends_a_thread_that_was_left(holder: Process, files: Chan
     try:
         with pytest.raises(WaitTimeout):
             await Lock(files, "x", 0.01).acquire()
+        await until(helpers)
         (thread,) = helpers()
-        assert thread.ident is not None
-        signal.pthread_kill(thread.ident, signal.SIGUSR1)
+        signal.pthread_kill(thread, signal.SIGUSR1)
         await until(lambda: not helpers())
     finally:
         signal.signal(signal.SIGUSR1, former)
@@ -376,7 +387,7 @@ def test_a_hundred_waiters_get_it_in_their_order(holder: Process, files: Channel
 
         tasks = [asyncio.create_task(wait(number)) for number in range(100)]
         await until(lambda: waiting(files.user_lock("x")) == 100)
-        assert len(helpers()) == 1
+        await until(lambda: len(helpers()) == 1)
         holder.kill()
         await asyncio.gather(*tasks)
         return order
@@ -408,7 +419,7 @@ def test_threads_and_event_loops_share_one_queue(holder: Process, files: Channel
         threads.append(threading.Thread(target=target, args=(number,)))
         threads[-1].start()
         wait_for(partial(waits, number + 1), "it waits")
-    assert len(helpers()) == 1
+    wait_for(lambda: len(helpers()) == 1, "there is one thread for all")
     holder.kill()
     for thread in threads:
         thread.join(20)
@@ -640,13 +651,13 @@ async def test_an_error_of_the_system_reaches_all_who_wait(
 
 
 async def test_no_more_threads(files: ChannelFiles, path: str, monkeypatch: pytest.MonkeyPatch):
-    def fail(thread: threading.Thread) -> None:
+    def fail(*_: object) -> int:
         raise RuntimeError("can't start new thread")
 
     async with Lock(files, "x"):
         lock = Lock(files, "x", 20.0)
         with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", fail)
+            patch.setattr(_thread, "start_new_thread", fail)
             with pytest.raises(RuntimeError, match="thread"):
                 await lock.acquire()
         task = asyncio.create_task(lock.acquire())

@@ -15,9 +15,9 @@ what the asyncio and the blocking lock have in common.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
-import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -278,16 +278,13 @@ def _start(queue: _Queue) -> None:
     """See that a helper thread is at work."""
     if queue.threaded:
         return
-    thread = threading.Thread(
-        target=_serve, args=(queue,), name=f"open-channel lock {queue.path}", daemon=True
-    )
-    queue.threaded = True  # also when a signal handler raises where this waits for its first sign
+    queue.threaded = True
     try:
-        thread.start()  # it needs the guard, which we hold, before it does anything
-    except RuntimeError as error:
-        if error.__context__ is not None:  # such a handler; threading falls over its own lock then
-            raise error.__context__ from None
-        # There are no more threads, or the interpreter ends.
+        # Not by threading, which waits for a thread's first sign: a signal handler that raises
+        # there makes it fall over its own locks, and in 3.14 leave one taken that each new thread
+        # needs. This one needs the guard, which we hold, before it does anything.
+        _thread.start_new_thread(_serve, (queue,))
+    except RuntimeError as error:  # there are no more threads, or the interpreter ends
         queue.threaded = False
         queue.waiting.clear()
         _locks.tidy(queue)
