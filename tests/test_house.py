@@ -188,7 +188,7 @@ def undocumented(module: ModuleType) -> list[str]:
 
 def undocumented_members(cls: type) -> list[str]:
     own = [base for base in cls.__mro__ if base.__module__.split(".")[0] == PACKAGE]
-    docstring = cls.__dict__.get("__doc__")
+    docstring = cls.__doc__  # a class does not inherit it
     generated = f"{cls.__name__}("  # what @dataclass writes where there is none
     complaints = [] if docstring and not docstring.startswith(generated) else [" has no docstring"]
     for name in sorted({name for base in own for name in vars(base) if not name.startswith("_")}):
