@@ -153,6 +153,34 @@ def test_a_stopped_host_is_replaced_and_comes_back_as_a_member(world: World, uvl
 
 
 @LOOPS
+def test_a_host_that_was_stopped_finds_nobody_late_for_that(world: World, uvloop: bool):
+    """It is stopped for longer than ``lag``, woken, and killed before it has read what came."""
+    limits = {"lag": 0.5}
+    world.open("host 1", "host 2", "host 3", "host 4", limits=limits, uvloop=uvloop)
+    subscribers = world.open("s1", "s2", hosts=False, limits=limits, uvloop=uvloop)
+    publishers = world.open("p1", "p2", hosts=False, limits=limits, uvloop=uvloop)
+    for subscriber in subscribers:
+        subscriber.do("subscribe", pattern="news")
+        subscriber.expect("subscribed")
+    for publisher in publishers:
+        # So much that the host always has some of it in hand.
+        publisher.do("publish", topic="news", burst=10, pause=0.001, size=50_000)
+    for _ in range(3):
+        for subscriber in subscribers:
+            subscriber.does(100, "got")
+        host = world.host()
+        host.stop()
+        time.sleep(1.0)
+        host.cont()
+        time.sleep(0.02)
+        host.kill()
+        taken_over(subscribers, host)
+    sent = [publisher.finish() for publisher in publishers]
+    assert min(sent) > 0
+    assert not all_complaints(subscribers, publishers, "news")
+
+
+@LOOPS
 def test_a_blocked_event_loop_still_hosts(world: World, uvloop: bool):
     """The broker runs in a thread of its own: others do not notice."""
     (host,) = world.open("host", uvloop=uvloop)

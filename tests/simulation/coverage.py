@@ -324,11 +324,11 @@ def _watch_seats() -> None:
             _standing[seat] = _seat_state(broker, seat)
 
     @around(Broker, "tick")
-    def _(method: Callable[..., None], broker: Broker, now: float) -> None:
-        over = bool(broker.expected) and now >= broker._deadline
+    def _(method: Callable[..., None], broker: Broker, now: float, unseen: float) -> None:
+        over = bool(broker.expected) and now >= broker._deadline + unseen
         _standing.update((seat, _seat_state(broker, seat)) for seat in broker.expected if over)
         _why.append("grace over")
-        method(broker, now)
+        method(broker, now, unseen)
         _why.pop()
         for seat, before in _standing.items():
             taken["SEAT", before, "grace over", _seat_state(broker, seat)] += 1

@@ -55,6 +55,8 @@ class Hosting:
         self.name = f"host {process.name} ({number})"
         self.guests: dict[bytes, Guest] = {}
         self._fenced = world.now
+        self.unseen = 0.0
+        """For how long it was stopped since it looked at the clock last."""
         expected = [member.info for member in world.processes if member.present and member.listed]
         self._deadline: float | None = None
         self._stale = True
@@ -363,7 +365,8 @@ class Hosting:
         """See ``BrokerService._tick()``."""
         self._stale = True
         if self.hosting:
-            self.broker.tick(self.world.now)
+            unseen, self.unseen = self.unseen, 0.0
+            self.broker.tick(self.world.now, unseen)
             self.flush()
 
     def look(self, only: Guest | None = None) -> None:

@@ -144,12 +144,12 @@ def jobs_of_the_dead_are_forgotten(patch: pytest.MonkeyPatch) -> None:
 def who_is_silent_has_left(patch: pytest.MonkeyPatch) -> None:
     tick = Broker.tick
 
-    def impatient(broker: Broker, now: float) -> None:
+    def impatient(broker: Broker, now: float, unseen: float) -> None:
         lag = broker.bounds.lag
         for seat in list(broker.seats.values()):
             if seat.outbox is not None and seat.owed and now - seat.owed[0][1] > lag:
                 broker.left(seat.member, now)
-        tick(broker, now)
+        tick(broker, now, unseen)
 
     patch.setattr(Broker, "tick", impatient)
 

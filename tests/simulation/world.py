@@ -436,6 +436,8 @@ class World:
         if index >= len(self.processes) or self.processes[index].paused_at is None:
             return False
         process = self.processes[index]
+        if process.hosts and process.paused_at is not None:
+            process.hosting.unseen += self.now - process.paused_at
         process.paused_at, process.woke_at = None, self.now
         process.awake = process.alive or (process.leaving and process.present)
         return True

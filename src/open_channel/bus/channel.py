@@ -303,7 +303,8 @@ class Channel(SocketChannel):
 
         ``queue`` is how many bytes may wait here to be taken; None means ``Limits.queue``. When it
         is full, ``overflow`` says what happens: ``"drop_oldest"``, ``"drop_newest"`` (both are told
-        by ``Message.missed``), or ``"block"``: nothing is dropped, and publishers wait in the end.
+        by ``Message.missed``), or ``"block"``: nothing is dropped, and publishers wait once they
+        have ``Limits.drain`` bytes unacknowledged each, which all may wait here.
 
         ``type`` is what ``Message.data`` decodes into and is checked against: a dataclass, a
         msgspec Struct, ``list[int]``...; None decodes what comes into plain data.

@@ -38,6 +38,11 @@ PATIENCE = 64
 FEED = 4 * 1024 * 1024
 """Bytes handed to a member's session at a time, or a quarter of the window if that is more."""
 
+_LOOKS = 4
+"""How often within ``lag`` a host looks at the clock while somebody owes something. A look that
+comes late by half of the time between two says that it stood still."""
+_SHORTEST = 0.05  # seconds between two of these looks: a timer may be late by some of that
+
 _START = 10.0  # seconds in which the background thread must have begun to host
 _STOP = 1.0  # ... in which it should have stepped down: else it does so a little later
 
@@ -109,6 +114,7 @@ class BrokerService:
         self._attendants: dict[bytes, _Attendant] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._due = 0.0
+        self._step = max(_SHORTEST, member.limits.lag / _LOOKS)
         self._looks = Backoff(cap=member.limits.heartbeat)
         self._looking = False
         self._listed: set[bytes] = set()
@@ -208,11 +214,12 @@ class BrokerService:
             # At the begin, and when somebody who came back has named more who may be alive.
             self._look_soon()
         now, news = self.loop.time(), self.broker.news_due
-        if self._alarm is not None and self._due <= min(now + self.broker.bounds.lag, news):
+        if self._alarm is not None and self._due <= min(now + self._step, news):
             return  # nothing that has been sent since is due before that
         due = self.broker.deadline
-        if due is None or (self._alarm is not None and self._due <= due):
+        if due is None:
             return
+        due = min(due, now + self._step)
         if self._alarm is not None:
             self._alarm.cancel()
         self._due = due
@@ -221,7 +228,9 @@ class BrokerService:
     def _tick(self) -> None:
         self._alarm = None
         if self.host.hosting:
-            self.broker.tick(self.loop.time())
+            now = self.loop.time()
+            late = now - self._due
+            self.broker.tick(now, late if late > self._step / 2 else 0.0)
             self.flush()
             self._arm()  # also when nothing was due yet: timers are early now and then
 

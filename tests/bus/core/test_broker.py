@@ -479,6 +479,40 @@ def test_one_that_lags_is_left_out_until_it_has_everything(bench: Bench, members
     assert not seat(bench, three).released
 
 
+def test_nobody_is_late_for_what_the_host_itself_stood_still(bench: Bench, members: list[Member]):
+    one, _, three = members
+    subscribe(bench, three)
+    bench.away.add(three.id)
+    publish(one, b"1")
+    bench.pump()
+    bench.wait(BOUNDS.lag / 2)
+    publish(one, b"2")
+    bench.pump()
+    bench.now += 10.0
+    bench.broker.tick(bench.now, 10.0)
+    assert bench.broker.deadline == bench.now + BOUNDS.lag / 2  # half of it was waited before
+    bench.wait(BOUNDS.lag * 0.4)
+    assert not seat(bench, three).released
+    bench.wait(BOUNDS.lag * 0.2)
+    assert seat(bench, three).released
+
+
+def test_nobody_comes_late_while_the_host_itself_stood_still(bench: Bench, members: list[Member]):
+    one, _, three = members
+    bench = bench.succeeded_by(without=[three])
+    publish(one, b"1")
+    bench.pump()
+    bench.now += 2 * GRACE
+    bench.broker.tick(bench.now, 2 * GRACE)
+    bench.open(three)
+    bench.pump()
+    assert bench.broker.settled
+    assert (one.core.held, one.core.without) == (0, {})
+    bench.now += GRACE
+    bench.broker.tick(bench.now, GRACE)  # nobody is expected, and nothing begins again
+    assert bench.broker.deadline is None
+
+
 def test_its_queue_is_bounded_and_it_is_told_how_many_are_missing(members: list[Member]):
     one, _, three = members
     bench = Bench(*members, bounds=BOUNDS._replace(queue=200, feed=0))

@@ -52,6 +52,24 @@ def names(records: list[bytes]) -> list[str]:
     ]
 
 
+def test_one_is_late_for_what_it_was_sent_and_not_for_what_nobody_looked_at():
+    seat = make()
+    assert not seat.is_late(200.0, 1.0)
+    ledger = Ledger()
+    for at in (100.0, 103.0):
+        seat.send(b"x", at, entry(ledger, seat, 1))
+    assert not seat.is_late(101.0, 1.0)
+    assert seat.is_late(101.1, 1.0)
+    seat.pardon(2.0, 103.5)
+    assert not seat.is_late(103.0, 1.0)
+    assert [when for _, when, _ in seat.owed] == [102.0, 103.5]  # never in the time to come
+    assert seat.is_late(103.1, 1.0)
+    seat.released = True
+    assert not seat.is_late(200.0, 1.0)
+    seat.released, seat.outbox = False, None
+    assert not seat.is_late(200.0, 1.0)
+
+
 def test_an_entry_tells_when_only_jobs_are_left_and_when_nothing_is():
     ledger = Ledger()
     one = Entry(ledger, make(), 1, 1)

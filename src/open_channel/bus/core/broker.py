@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Bounds", "Broker"]
 
 _REQUEST, _EVERYONE = int(r.Flag.REQUEST), int(r.Flag.EVERYONE)
+_REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
 _PUBLICATIONS = frozenset({r.PUBLISH, r.DIRECT, r.MIXED})
 _UNTOLD = 16 * 1024 * 1024  # bytes of control records that wait for one who goes on talking
-_REPLY, _DONE = int(r.Flag.REPLY), int(r.Flag.DONE)
 
 
 class Bounds(NamedTuple):
@@ -285,12 +285,10 @@ class Broker:
         stays = bool(publication.flags & (_REPLY | _DONE))
         entry = Entry(self, seat, publication.first, publication.last, stays=stays)
         seat.undone += 1
+        groups: set[str] = set()
         if not self.settled:
             entry.waiting += 1
-            groups: set[str] = set()
             self._log.append(_Logged(publication, entry, groups))
-        else:
-            groups = set()
         if kind == r.DIRECT:
             self._direct(publication, entry)
         else:
@@ -416,17 +414,22 @@ class Broker:
                 self.dirty[other] = None
         self.routing.refresh(seat)
 
-    def tick(self, now: float) -> None:
-        """Release those who have been out of touch for too long."""
+    def tick(self, now: float, unseen: float = 0.0) -> None:
+        """Release those who have been out of touch for too long.
+
+        For ``unseen`` seconds this host itself stood still, and may not have read yet what came.
+        """
         self.now = now
+        if self.expected:
+            self._deadline += unseen
         for seat in self.seats.values():
-            late = bool(seat.owed) and now - seat.owed[0][1] > self.bounds.lag
-            if late and seat.outbox is not None and not seat.released:
+            if unseen:
+                seat.pardon(unseen, now)
+            if seat.is_late(now, self.bounds.lag):
                 self._release(seat)
         if self.expected and now >= self._deadline:
             for seat in self.expected:
-                if seat.outbox is None:
-                    seat.released = True
+                seat.released |= seat.outbox is None
             self.expected.clear()
             self._settle()
 

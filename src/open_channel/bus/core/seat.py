@@ -288,6 +288,17 @@ class Seat:
         if self.queue or self.unaware:
             self.pump(now)
 
+    def is_late(self, now: float, lag: float) -> bool:
+        """Whether others have waited for longer than ``lag`` for it to receive something."""
+        waited_for = self.outbox is not None and not self.released and self.owed
+        return bool(waited_for) and now - self.owed[0][1] > lag
+
+    def pardon(self, unseen: float, now: float) -> None:
+        """For so many seconds nobody looked at what it has received."""
+        self.owed = deque(
+            (number, min(when + unseen, now), receipt) for number, when, receipt in self.owed
+        )
+
     def leave_out(self, member: bytes, seq: int) -> None:
         """What it published is acknowledged without a member, up to a number; never to a lower one:
         what is sent again may come after what an earlier host has acknowledged.
