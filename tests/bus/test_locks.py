@@ -623,12 +623,18 @@ async def test_the_directory_is_deleted_just_before_the_file_is_opened(
         await Lock(files, "y").acquire()
 
 
-async def test_a_directory_that_cannot_be(files: ChannelFiles, path: str):
-    os.mkdir(path)  # a directory in the lock's place
-    with pytest.raises(ChannelError, match=r"lock 'x'.*directory") as caught:
+@pytest.mark.parametrize(
+    ("make", "why", "remove"),
+    [(os.mkdir, "directory", os.rmdir), (os.mkfifo, "not a regular file", os.unlink)],
+)
+async def test_what_is_no_file_cannot_be_locked(files: ChannelFiles, path: str, make, why, remove):
+    make(path)  # in the lock's place
+    with pytest.raises(ChannelError, match=rf"lock 'x'.*{why}") as caught:
         await Lock(files, "x").acquire()
     assert isinstance(caught.value.__cause__, OSError)
-    os.rmdir(path)
+    with pytest.raises(ChannelError, match=rf"lock 'x'.*{why}"):
+        blocking.Lock(files, "x").acquire()
+    remove(path)
 
 
 async def test_an_error_of_the_system_reaches_all_who_wait(

@@ -88,6 +88,17 @@ def test_ls_tells_for_how_long(run: Callable[..., Any], hold: Callable[..., Any]
     assert "1 h 2 min" in output
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/", path)])
+@pytest.mark.parametrize("kind", ["l", "m." + "0" * 32])
+async def test_what_is_no_file_hides_nothing(
+    run: Callable[..., Any], members: list[ChannelSocket], channel_dir: Path, kind: str, make
+):
+    make(channel_dir / f"{'0' * 20}.{kind}")
+    assert str(os.getpid()) in run("ls").stdout
+    assert str(os.getpid()) in run("info", NAME).stdout
+    assert run("doctor").exit_code in (0, 1)
+
+
 def test_ls_of_nothing_as_json(run_json: Callable[..., Any], channel_dir: Path):
     assert run_json("ls")["channels"] == []
 

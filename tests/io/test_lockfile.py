@@ -7,7 +7,8 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,6 +169,24 @@ def test_what_cannot_be_opened(tmp_path: Path, path: str) -> None:
     assert read_file(path) == (b"", None, None)
     with pytest.raises(OSError, match="symbolic links"):
         read_file(path, strict=True)
+
+
+def _socket(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, _socket, lambda path: os.symlink("/", path)])
+def test_what_is_no_file_is_not_waited_for(path: str, make: Callable[[str], None]) -> None:
+    make(path)
+    before = os.listdir("/proc/self/fd")
+    assert not is_locked(path)
+    assert read_file(path) == (b"", None, None)
+    with pytest.raises(OSError):  # noqa: PT011 (the system's own words)
+        read_file(path, strict=True)
+    with pytest.raises(OSError):  # noqa: PT011
+        LockFile.acquire(path)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_testing_does_not_disturb(path: str) -> None:

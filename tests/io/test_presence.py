@@ -160,6 +160,17 @@ def test_the_dead_are_removed_and_the_living_are_not(
     assert len(list(channel_dir.glob("*.m.*"))) == 3
 
 
+def test_what_is_called_like_a_member_and_is_no_file(files: ChannelFiles) -> None:
+    """It is removed where that can be done, and does not keep what is behind it."""
+    os.mkfifo(files.presence("0" * 32))
+    os.symlink("/", files.presence("1" * 32))
+    os.mkdir(files.presence("2" * 32))
+    Path(files.presence("3" * 32)).touch()
+    assert list_members(files) == []
+    assert remove_dead(files) == 3
+    assert os.listdir(files.directory) == [os.path.basename(files.presence("2" * 32))]
+
+
 def test_what_never_got_its_name(files: ChannelFiles) -> None:
     for age in (0, 3600):
         path = files.temporary()

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from open_channel.io import fork
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LockFile", "WaitedLockFile", "file_status", "is_locked", "read_file"]
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EINVAL)  # nothing, or something else
 _READ = 64 * 1024  # a name of the longest, escaped, takes 24 KiB
 _BLOCK = 4096
 
@@ -46,14 +48,14 @@ class LockFile:
         self._temporary: str | None = None
         self._over: tuple[int, int] | None = None
         self.path = path
-        status = os.fstat(fd)
+        status = _status(fd, path)
         self.status = status.st_dev, status.st_ino
         """Device and inode of the locked file."""
         fork.watch(self)
 
     @classmethod
     def open(cls, path: str) -> Self:
-        """The file, made if there is none; not locked yet."""
+        """The file, made if there is none; not locked yet. Raises OSError for what is no file."""
         with fork.guard:
             return cls(os.open(path, _FLAGS, 0o600), path)
 
@@ -186,16 +188,35 @@ def _try_lock(fd: int, kind: int) -> bool:
     return True
 
 
+def _open(path: str) -> int:
+    """A descriptor to read a file with; raises OSError for what is none."""
+    # Without waiting: who opens a FIFO waits for somebody who writes to it.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    _status(fd, path)
+    return fd
+
+
+def _status(fd: int, path: str) -> os.stat_result:
+    """That of a regular file; raises OSError, with the descriptor closed, for anything else."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return status
+
+
 def is_locked(path: str) -> bool:
-    """Whether somebody holds the lock on the file at ``path``; False where there is none.
+    """Whether somebody holds the lock on the file at ``path``; False where there is no file.
 
     It tries the shared lock, so that two who test do not take each other for a holder.
     """
     with fork.guard:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
+            fd = _open(path)
+        except OSError as error:
+            if error.errno in _NO_FILE:
+                return False
+            raise
         try:
             return not _try_lock(fd, fcntl.LOCK_SH)
         finally:
@@ -221,7 +242,7 @@ def read_file(
     """
     with fork.guard:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = _open(path)
         except OSError as error:
             if strict and not isinstance(error, FileNotFoundError):
                 raise
