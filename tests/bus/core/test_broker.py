@@ -41,6 +41,15 @@ def left_out(bench: Bench, publisher: Member, away: Member) -> Bench:
     return bench
 
 
+def lagging(bench: Bench, publisher: Member, away: Member) -> Sub:
+    """One who subscribes, is out of touch, and is waited for: a message is on its way there."""
+    sub = subscribe(bench, away)
+    bench.away.add(away.id)
+    publish(publisher, b"1")
+    bench.pump()
+    return sub
+
+
 def seat(bench: Bench, member: Member):
     return bench.broker.seats[member.id]
 
@@ -456,10 +465,7 @@ def test_all_are_told_whom_a_roster_has_named():
 
 def test_one_that_lags_is_left_out_until_it_has_everything(bench: Bench, members: list[Member]):
     one, _, three = members
-    sub = subscribe(bench, three)
-    bench.away.add(three.id)
-    publish(one, b"1")
-    bench.pump()
+    sub = lagging(bench, one, three)
     assert bench.broker.deadline == bench.now + BOUNDS.lag
     bench.wait(0.5)
     assert not seat(bench, three).released
@@ -481,10 +487,7 @@ def test_one_that_lags_is_left_out_until_it_has_everything(bench: Bench, members
 
 def test_nobody_is_late_for_what_the_host_itself_stood_still(bench: Bench, members: list[Member]):
     one, _, three = members
-    subscribe(bench, three)
-    bench.away.add(three.id)
-    publish(one, b"1")
-    bench.pump()
+    lagging(bench, one, three)
     bench.wait(BOUNDS.lag / 2)
     publish(one, b"2")
     bench.pump()
@@ -536,10 +539,7 @@ def test_it_is_told_of_a_loss_that_nothing_follows(members: list[Member]):
     """Its publishers remember the loss until it knows: the host may be dead before more follows."""
     one, _, three = members
     bench = Bench(*members, bounds=BOUNDS._replace(queue=99, feed=0))
-    sub = subscribe(bench, three)
-    bench.away.add(three.id)
-    publish(one, b"1")
-    bench.pump()
+    sub = lagging(bench, one, three)
     bench.wait(LAG)
     publish(one, bytes(100))
     bench.pump()
@@ -738,10 +738,7 @@ def test_more_progress_with_jobs_left_is_not_told_again(bench: Bench, members: l
 
 def test_of_the_dead_nothing_is_kept(bench: Bench, members: list[Member]):
     one, _, three = members
-    subscribe(bench, three)
-    bench.away.add(three.id)
-    publish(one, b"1")
-    bench.pump()
+    lagging(bench, one, three)
     bench.wait(LAG)
     bench.pump()
     assert one.core.without
