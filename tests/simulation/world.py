@@ -433,10 +433,10 @@ class World:
         return process is not None
 
     def do_resume(self, index: int) -> bool:
-        if index >= len(self.processes) or self.processes[index].paused_at is None:
+        process = self.processes[index] if index < len(self.processes) else None
+        if process is None or process.paused_at is None:
             return False
-        process = self.processes[index]
-        if process.hosts and process.paused_at is not None:
+        if process.hosts:
             process.hosting.unseen += self.now - process.paused_at
         process.paused_at, process.woke_at = None, self.now
         process.awake = process.alive or (process.leaving and process.present)

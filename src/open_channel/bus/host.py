@@ -38,10 +38,10 @@ PATIENCE = 64
 FEED = 4 * 1024 * 1024
 """Bytes handed to a member's session at a time, or a quarter of the window if that is more."""
 
-_LOOKS = 4
-"""How often within ``lag`` a host looks at the clock while somebody owes something. A look that
+_CHECKS = 4
+"""How often within ``lag`` a host looks at the clock while somebody owes something. A check that
 comes late by half of the time between two says that it stood still."""
-_SHORTEST = 0.05  # seconds between two of these looks: a timer may be late by some of that
+_SHORTEST = 0.05  # seconds between two of these checks: a timer may be late by some of that
 
 _START = 10.0  # seconds in which the background thread must have begun to host
 _STOP = 1.0  # ... in which it should have stepped down: else it does so a little later
@@ -114,7 +114,7 @@ class BrokerService:
         self._attendants: dict[bytes, _Attendant] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._step = max(_SHORTEST, member.limits.lag / _LOOKS)
+        self._step = max(_SHORTEST, member.limits.lag / _CHECKS)
         self._looks = Backoff(cap=member.limits.heartbeat)
         self._looking = False
         self._listed: set[bytes] = set()

@@ -60,12 +60,10 @@ class Requests:
         replies = Replies(client, topic, address, everyone, wanted, timeout)
         until = _NEVER if timeout is None else client.loop.time() + timeout
         send = partial(client.request, topic, data, address, everyone, replies)
-        number = 0
-        if client.room > 0:
-            try:
-                number = send()
-            except OutboxFull:
-                number = 0
+        try:
+            number = send() if client.room > 0 else 0
+        except OutboxFull:
+            number = 0
         if not number:
             try:
                 number = await self._in_time(send, replies, until)

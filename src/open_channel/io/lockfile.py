@@ -48,7 +48,7 @@ class LockFile:
         self._temporary: str | None = None
         self._over: tuple[int, int] | None = None
         self.path = path
-        status = _status(fd, path)
+        status = _regular(fd, path)
         self.status = status.st_dev, status.st_ino
         """Device and inode of the locked file."""
         fork.watch(self)
@@ -188,16 +188,15 @@ def _try_lock(fd: int, kind: int) -> bool:
     return True
 
 
-def _open(path: str) -> int:
-    """A descriptor to read a file with; raises OSError for what is none."""
+def _open(path: str) -> tuple[int, os.stat_result]:
+    """A descriptor to read a file with, and its status; raises OSError for what is no file."""
     # Without waiting: who opens a FIFO waits for somebody who writes to it.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    _status(fd, path)
-    return fd
+    return fd, _regular(fd, path)
 
 
-def _status(fd: int, path: str) -> os.stat_result:
-    """That of a regular file; raises OSError, with the descriptor closed, for anything else."""
+def _regular(fd: int, path: str) -> os.stat_result:
+    """Its status; raises OSError, and closes the descriptor, if it is no regular file."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -212,7 +211,7 @@ def is_locked(path: str) -> bool:
     """
     with fork.guard:
         try:
-            fd = _open(path)
+            fd, _ = _open(path)
         except OSError as error:
             if error.errno in _NO_FILE:
                 return False
@@ -242,13 +241,12 @@ def read_file(
     """
     with fork.guard:
         try:
-            fd = _open(path)
+            fd, status = _open(path)
         except OSError as error:
             if strict and not isinstance(error, FileNotFoundError):
                 raise
             return b"", None, None
         try:
-            status = os.fstat(fd)
             return os.pread(fd, _READ, 0), (status.st_dev, status.st_ino), status.st_mtime_ns
         finally:
             os.close(fd)

@@ -440,8 +440,8 @@ class Broker:
         if self.newcomers:
             due = self._news.due if due is None else min(due, self._news.due)
         for seat in self.seats.values():
-            if seat.owed and not seat.released:
-                when = seat.owed[0][1] + self.bounds.lag
+            if (since := seat.awaited_since) is not None:
+                when = since + self.bounds.lag
                 due = when if due is None else min(due, when)
         return due
 

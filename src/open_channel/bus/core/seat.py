@@ -288,10 +288,16 @@ class Seat:
         if self.queue or self.unaware:
             self.pump(now)
 
+    @property
+    def awaited_since(self) -> float | None:
+        """Since when others wait for it to receive something; None while nobody does."""
+        waits = self.owed and self.outbox is not None and not self.released
+        return self.owed[0][1] if waits else None
+
     def is_late(self, now: float, lag: float) -> bool:
-        """Whether others have waited for longer than ``lag`` for it to receive something."""
-        waited_for = self.outbox is not None and not self.released and self.owed
-        return bool(waited_for) and now - self.owed[0][1] > lag
+        """Whether others have waited for longer than ``lag``."""
+        since = self.awaited_since
+        return since is not None and now - since > lag
 
     def pardon(self, unseen: float, now: float) -> None:
         """For so many seconds nobody looked at what it has received."""
